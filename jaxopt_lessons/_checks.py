@@ -1,0 +1,313 @@
+"""Every error text of the library.
+
+Three tiers, by what can be known when: a wrong hyperparameter raises when the transformation is built; a wrong tree
+raises when it is traced and names the stage, the leaf, what was expected and what came; a numerical failure never
+raises inside compiled code.
+"""
+
+import contextlib
+import difflib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from jaxopt_lessons.types import Range
+
+
+class InputError(ValueError):
+    """A tree, a state or an extra argument does not fit the transformation it was given to.
+
+    The message begins with the stage that refused it, outermost first: ``adamw > scale_by_adam: ...``.
+    """
+
+    def __init__(self, message: str, stages: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.message = message
+        self.stages = stages
+
+    def __str__(self) -> str:
+        return f"{' > '.join(self.stages)}: {self.message}" if self.stages else self.message
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Prefixes the errors raised inside with the name of the stage."""
+    try:
+        yield
+    except InputError as error:
+        error.stages = (name, *error.stages)
+        raise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hyperparameters, checked when a transformation is built
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def number(owner: str, name: str, value: Any, allowed: Range, schedules: bool) -> None:
+    """Raises unless ``value`` is a number in ``allowed``, a tracer, or (where ``schedules``) a schedule."""
+    what = f"{owner}: {name}"
+    if callable(value) and not isinstance(value, type):
+        if schedules:
+            return
+        raise TypeError(f"{what} must be {allowed}, not a schedule; got {value!r}.")
+    if isinstance(value, jax.core.Tracer):
+        return
+    expected = f"{allowed}, or a schedule" if schedules else f"{allowed}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)):
+        raise TypeError(f"{what} must be {expected}; got {value!r} of type {type(value).__name__}.")
+    if not isinstance(value, (int, float)):
+        if value.dtype.kind not in "iuf" and not jax.numpy.issubdtype(value.dtype, np.floating):
+            raise TypeError(f"{what} must be {expected}; got dtype {value.dtype}.")
+        if value.shape:
+            raise TypeError(
+                f"{what} must be {expected}, a single number; got an array of shape {value.shape}. "
+                f"For a stack of them write jax.vmap({owner})(...)."
+            )
+        value = jax.device_get(value).item()
+    if value not in allowed:
+        raise ValueError(f"{what} must be {allowed}; got {value!r}.")
+
+
+def milestones(owner: str, name: str, value: Any) -> None:
+    """Raises unless ``value`` maps steps (whole, not negative) to numbers."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{owner}: {name} must map steps to numbers, as in {{1000: 0.1}}; got {value!r}.")
+    for step in value:
+        if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
+            raise TypeError(f"{owner}: the steps of {name} must be whole numbers; got {step!r}.")
+        if step < 0:
+            raise ValueError(f"{owner}: the steps of {name} must not be negative; got {step}.")
+
+
+def sequence(owner: str, name: str, value: Any) -> None:
+    """Raises unless ``value`` is a sequence."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{owner}: {name} must be a list or tuple of numbers; got {value!r}.")
+
+
+def arguments(owner: str, error: TypeError, given: Iterable[str], known: Sequence[str]) -> NoReturn:
+    """Re-raises a failed call with the name of the function and, for an unknown keyword, the nearest known one."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise TypeError(
+            f"{owner}: got an unknown argument {unknown[0]!r}.{hint} The arguments are: {', '.join(known)}."
+        ) from None
+    raise TypeError(f"{owner}: {error}.") from None
+
+
+def unhashable(owner: str, name: str, value: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: {name} is part of the structure of the value and must be hashable; got {value!r} of type "
+        f"{type(value).__name__}."
+    )
+
+
+def transformation_expected(owner: str, value: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: expected a gradient transformation, an (init, update) pair; got {value!r} of type "
+        f"{type(value).__name__}."
+    )
+
+
+def increasing(owner: str, name: str, values: Sequence[Any]) -> None:
+    """Raises unless the numbers increase strictly; tracers are let through."""
+    known = [value for value in values if not isinstance(value, jax.core.Tracer)]
+    if any(not a < b for a, b in itertools.pairwise(known)):
+        raise ValueError(f"{owner}: {name} must increase; got {tuple(values)}.")
+
+
+def whole_count(owner: str, count: Any) -> jax.Array:
+    """``count`` as an integer array; raises for other numbers."""
+    dtype = jax.numpy.result_type(count)
+    if not jax.numpy.issubdtype(dtype, np.integer):
+        raise TypeError(f"{owner}: count must be a whole number of updates, of an integer dtype; got {describe(count)}.")
+    return jax.numpy.asarray(count)
+
+
+def require(condition: bool, message: str | Callable[[], str]) -> None:
+    """Raises ``ValueError(message)`` unless ``condition`` holds: for conditions between several arguments."""
+    if not condition:
+        raise ValueError(message() if callable(message) else message)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Trees, checked when they are traced
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """``params/dense/kernel``-like name of a leaf; the empty path is the tree itself."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/") or "(the only leaf)"
+
+
+def describe(leaf: Any) -> str:
+    """``float32[3,4]`` for an array, the type's name for anything else."""
+    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return f"{leaf!r} of type {type(leaf).__name__}"
+
+
+def different_trees(name: str, tree: Any, reference_name: str, reference: Any) -> NoReturn:
+    """Raises the first difference between the structures of two trees, by path."""
+    here = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    there = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(reference)}
+    missing = [path for path in there if path not in here]
+    extra = [path for path in here if path not in there]
+    if missing or extra:
+        parts = []
+        if missing:
+            parts.append(f"nothing at {_some(missing)}, where there is {describe(there[missing[0]])} in {reference_name}")
+        if extra:
+            parts.append(f"{describe(here[extra[0]])} at {_some(extra)}, where there is nothing in {reference_name}")
+        raise InputError(f"{name} and {reference_name} differ in structure. In {name} there is {'; and '.join(parts)}.")
+    where, kind, other = _first_container(tree, reference)
+    raise InputError(
+        f"{name} and {reference_name} differ in structure: the same leaves in different containers. At {where} there is "
+        f"{kind} in {name} and {other} in {reference_name}."
+    )
+
+
+def _some(paths: list[str]) -> str:
+    shown = ", ".join(repr(path) for path in paths[:3])
+    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
+
+
+def _first_container(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> tuple[str, str, str]:
+    def children(node: Any) -> list[tuple[tuple[Any, ...], Any]]:
+        found = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)[0]
+        return [] if len(found) == 1 and not found[0][0] else found
+
+    if type(tree) is type(reference):
+        for (key, child), (_, other) in zip(children(tree), children(reference), strict=False):
+            if jax.tree.structure(child) != jax.tree.structure(other):
+                return _first_container(child, other, path + key)
+    if type(tree) is not type(reference):
+        return path_name(path), _a(type(tree)), _a(type(reference))
+    return path_name(path), str(jax.tree.structure(tree)), str(jax.tree.structure(reference))
+
+
+def _a(kind: type) -> str:
+    return f"a {kind.__module__.split('.')[0]}.{kind.__qualname__}".replace("builtins.", "")
+
+
+def different_shapes(path: Sequence[Any], name: str, leaf: Any, reference_name: str, reference: Any) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} {name} is {describe(leaf)} and {reference_name} is {describe(reference)}: the shapes "
+        "must be equal, nothing is broadcast."
+    )
+
+
+def wrong_result_shape(rule: str, path: Sequence[Any], position: int, expected: Any, got: Any) -> NoReturn:
+    what = "the update" if position == 0 else f"state leaf {position}"
+    raise InputError(
+        f"at {path_name(path)!r} the rule {rule} returned {what} as {describe(got)} where {describe(expected)} came "
+        "in. Was the state made for other parameters?"
+    )
+
+
+def not_differentiable(path: Sequence[Any], leaf: Any) -> NoReturn:
+    hint = "float0 marks a leaf with no gradient" if getattr(leaf, "dtype", None) == jax.dtypes.float0 else ""
+    raise InputError(
+        f"at {path_name(path)!r} the gradient is {describe(leaf)}, which is not a floating-point or complex array"
+        f"{' (' + hint + ')' if hint else ''}. Split the parameters into trained and untrained ones first, and leave "
+        "None where a leaf is not trained."
+    )
+
+
+def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} the parameter is {describe(leaf)} and cannot take a fractional update. Split the "
+        "parameters into trained and untrained ones first, and leave None where a leaf is not trained."
+    )
+
+
+def params_needed() -> NoReturn:
+    raise InputError("needs the parameters: call update(updates, state, params).")
+
+
+def wrong_state(expected: type, state: Any) -> NoReturn:
+    raise InputError(
+        f"expected the state {expected.__name__} that init returned, got {type(state).__name__}. A state belongs to "
+        "one transformation; was it made by another, or restored without its types?"
+    )
+
+
+def wrong_chain_state(names: Sequence[str], state: Any) -> NoReturn:
+    got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
+    raise InputError(f"expected a tuple of {len(names)} states, one for each of {', '.join(names)}; got {got}.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def loss_with_metrics(result: tuple[Any, ...]) -> None:
+    """Raises unless ``result`` is ``(loss, dict of metrics)``."""
+    if len(result) != 2 or not isinstance(result[1], Mapping):
+        kinds = ", ".join(type(item).__name__ for item in result)
+        raise InputError(f"a loss function returns a loss, or (loss, dict of metrics); got a tuple of ({kinds}).")
+
+
+def reserved_metrics(metrics: Mapping[str, Any]) -> None:
+    taken = [name for name in ("loss", "weight") if name in metrics]
+    if taken:
+        raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: the step reports its own.")
+
+
+def loss_shape(name: str, got: str, examples: int) -> NoReturn:
+    raise InputError(
+        f"{name} must be a scalar, one number per example (shape ({examples},)), or Weighted(total, weight) of two "
+        f"scalars; got {got}."
+    )
+
+
+def loss_per_example(name: str) -> NoReturn:
+    raise InputError(
+        f"{name} is a scalar, which already contains the examples that fill up the batch. With remainder='pad' return "
+        "one number per example, or use remainder='keep', 'drop' or 'wrap'."
+    )
+
+
+def real_loss(name: str, value: Any) -> NoReturn:
+    raise InputError(f"{name} must be real; got {describe(value)}.")
+
+
+def leading_sizes(data: Any) -> int:
+    """The common length of the first axes; raises if there are none or if they differ."""
+    sizes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        if not hasattr(leaf, "shape"):
+            raise TypeError(f"data: the leaf at {path_name(path)!r} is {describe(leaf)}, not an array.")
+        if not leaf.shape:
+            raise InputError(f"data: the leaf at {path_name(path)!r} is a single number, without an axis of examples.")
+        sizes[path_name(path)] = leaf.shape[0]
+    if not sizes:
+        raise InputError("data: there are no arrays in it.")
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{size} at {path!r}" for path, size in sizes.items())
+        raise InputError(f"data: the first axes count the examples and must have equal lengths; got {shown}.")
+    size = next(iter(sizes.values()))
+    if size == 0:
+        raise InputError("data: there are no examples in it, the first axes have length 0.")
+    return size
+
+
+def whole(owner: str, name: str, value: Any, least: int) -> int:
+    """``value`` as an int; raises unless it is a whole number of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{owner}: {name} must be a whole number; got {value!r} of type {type(value).__name__}.")
+    if value < least:
+        raise ValueError(f"{owner}: {name} must be at least {least}; got {value}.")
+    return int(value)
+
+
+def one_of(owner: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")

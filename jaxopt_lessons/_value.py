@@ -1,0 +1,410 @@
+"""``Value``: a factory and the arguments it was called with, as an immutable pytree.
+
+An optimizer, a schedule and a training step are all *values*. ``adam(1e-3)`` keeps the function ``adam`` and its bound
+arguments and calls the function only when its result is needed. From that follows everything a value can do:
+
+* it prints as the call that made it, compares and hashes by its arguments, copies and pickles;
+* it is a pytree. Its children are the hyperparameters (arguments annotated with a ``Range``, see ``types``), arrays, and
+  arguments that are values themselves; all other arguments are static, part of the tree's structure. So it passes
+  through ``jit``, ``vmap`` and ``grad``, and another learning rate does not compile anything;
+* ``replace`` returns it with some arguments changed, however deeply they are nested.
+
+The arguments are checked once, when the value is built, never when it is unflattened (JAX unflattens with placeholders).
+"""
+
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import jax
+import numpy as np
+
+from jaxopt_lessons import _checks
+from jaxopt_lessons.types import Convert, Range
+
+P = ParamSpec("P")
+V = TypeVar("V", bound="Value")
+M = TypeVar("M", Range, Convert)
+_VARIADIC = inspect.Parameter.VAR_POSITIONAL
+
+
+class Value:
+    """Base class of transformations, schedules and steps. Subclasses say what a factory's result is used for."""
+
+    __slots__ = ("_arguments", "_children", "_factory", "_hash", "_made", "_structure")
+
+    takes_schedules = False
+    """Whether hyperparameters of this kind of value may be schedules."""
+
+    _factory: Callable[..., Any]
+    _arguments: Mapping[str, Any]
+    _children: tuple[str, ...]
+    _structure: tuple[Any, ...]
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, functools.partial(_unflatten, cls), _flatten)
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name of the factory that made this value."""
+        return self._factory.__name__
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """All arguments of the call that made this value, defaults included."""
+        return MappingProxyType(dict(self._arguments))
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns this value with arguments changed: its own, or else those of the one value inside that has them.
+
+        ``chain(clip(1.0), adam(1e-3)).replace(learning_rate=3e-4)`` changes the learning rate of ``adam``. Nothing
+        compiles again when a number is replaced by a number.
+
+        Raises:
+          TypeError: no value inside has such an argument.
+          ValueError: several have it, or the new argument is out of range.
+        """
+        result = self
+        for name, value in changes.items():
+            owners = list(_owners(result, name))
+            if not owners:
+                known = sorted(_argument_names(result))
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"{self.name}: no argument {name!r} to replace.{hint} There are: {', '.join(known)}.")
+            if len(owners) > 1:
+                raise ValueError(
+                    f"{self.name}: {name!r} is ambiguous, it belongs to {', '.join(map(_dotted, owners))}. Replace it "
+                    "in the part you mean before you compose the parts."
+                )
+            result = _replace_at(result, owners[0], name, value)
+        return result
+
+    def _make(self) -> Any:
+        """The factory's result for these arguments; made on first use and kept."""
+        try:
+            return self._made
+        except AttributeError:
+            made = self._finish(_specification(self._factory).call(self._arguments))
+            object.__setattr__(self, "_made", made)
+            return made
+
+    def _finish(self, made: Any) -> Any:
+        """What a subclass keeps of the factory's result."""
+        return made
+
+    def _copy(self, **changes: Any) -> Self:
+        """The same value with arguments changed and not checked."""
+        return _new(type(self), self._factory, {**self._arguments, **changes})
+
+    # -- how it behaves -----------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self.name} is immutable: use replace({name}=...), which returns a new one.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self.name} is immutable.")
+
+    def __repr__(self) -> str:
+        specification = _specification(self._factory)
+        parts = []
+        for name, value in self._arguments.items():
+            parameter = specification.parameters[name]
+            if parameter.kind is _VARIADIC:
+                parts += [_show(item) for item in value]
+            elif not _is_off(value, parameter.default):
+                parts.append(f"{name}={_show(value)}")
+        return f"{self.name}({', '.join(parts)})"
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Value):
+            return NotImplemented
+        return self is other or (hash(self) == hash(other) and _identity(self) == _identity(other))
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash(_identity(self)))
+            return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new, (type(self), self._factory, dict(self._arguments))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Making values
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def value_factory(kind: type[Value], body: Callable[P, Any]) -> Callable[P, Any]:
+    """Turns ``body`` into a function with the same signature that returns a ``kind`` holding the bound arguments."""
+    specification = _Specification(kind, body)
+
+    @functools.wraps(body)
+    def factory(*args: P.args, **kwargs: P.kwargs) -> Any:
+        value = _new(kind, factory, specification.bind(args, kwargs))
+        value._make()  # A body that refuses its arguments refuses them now.
+        return value
+
+    factory._specification = specification  # type: ignore[attr-defined]
+    return factory
+
+
+class _Specification:
+    """What a factory knows about its arguments: the signature, and the range of each hyperparameter."""
+
+    def __init__(self, kind: type[Value], body: Callable[..., Any]):
+        signature = inspect.signature(body)
+        if any(isinstance(parameter.annotation, str) for parameter in signature.parameters.values()):
+            signature = inspect.signature(body, eval_str=True)
+        self.kind = kind
+        self.body = body
+        self.signature = signature
+        self.parameters = signature.parameters
+        self.ranges = {name: _metadata(parameter.annotation, Range) for name, parameter in self.parameters.items()}
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        owner = self.body.__name__
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            _checks.arguments(owner, error, kwargs, list(self.parameters))
+        bound.apply_defaults()
+        return {name: self.check(name, value) for name, value in bound.arguments.items()}
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the argument as it is kept (lists as tuples, mappings sorted); raises if it is not allowed."""
+        owner, parameter, allowed = self.body.__name__, self.parameters[name], self.ranges[name]
+        convert = _metadata(parameter.annotation, Convert)
+        if convert is not None and parameter.kind is _VARIADIC:
+            return tuple(convert.function(owner, item) for item in value)
+        if convert is not None:
+            return convert.function(owner, value)
+        if isinstance(value, list) and _is_child(value, allowed is not None):
+            value = tuple(value)
+        if allowed is None or (value is None and parameter.default is None):
+            return value
+        container = _container(parameter.annotation)
+        if container is Mapping:
+            _checks.milestones(owner, name, value)
+            value = dict(sorted(value.items()))
+        elif container is Sequence:
+            _checks.sequence(owner, name, value)
+        for item in value.values() if container is Mapping else value if container is Sequence else [value]:
+            _checks.number(owner, name, item, allowed, self.kind.takes_schedules)
+        return value
+
+    def call(self, arguments: Mapping[str, Any]) -> Any:
+        args, kwargs = [], {}
+        variadic = any(parameter.kind is _VARIADIC for parameter in self.parameters.values())
+        for name, parameter in self.parameters.items():
+            if parameter.kind is _VARIADIC:
+                args += arguments[name]
+            elif parameter.kind is parameter.POSITIONAL_ONLY or (
+                variadic and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            ):
+                args.append(arguments[name])
+            else:
+                kwargs[name] = arguments[name]
+        return self.body(*args, **kwargs)
+
+
+def _specification(factory: Callable[..., Any]) -> _Specification:
+    return factory._specification  # type: ignore[attr-defined]
+
+
+def _metadata(annotation: Any, kind: type[M]) -> M | None:
+    """The ``Range`` or ``Convert`` in an annotation such as ``DecayRate | None``; a bare ``float`` is any number."""
+    if annotation is float and kind is Range:
+        return kind()
+    if typing.get_origin(annotation) is Callable:
+        return None
+    if typing.get_origin(annotation) is typing.Annotated:
+        return next((item for item in annotation.__metadata__ if isinstance(item, kind)), None)
+    return next(filter(None, (_metadata(item, kind) for item in typing.get_args(annotation))), None)
+
+
+def _container(annotation: Any) -> type | None:
+    """``Mapping`` or ``Sequence`` where the annotation asks for several numbers, else None."""
+    origins = {typing.get_origin(item) for item in (annotation, *typing.get_args(annotation))}
+    return next((kind for kind in (Mapping, Sequence) if kind in origins), None)
+
+
+def _new(kind: type[V], factory: Callable[..., Any], arguments: Mapping[str, Any]) -> V:
+    """A value with these arguments, unchecked."""
+    ranges = _specification(factory).ranges
+    children = tuple(name for name, value in arguments.items() if _is_child(value, ranges[name] is not None))
+    static = tuple((name, _frozen(factory, name, arguments[name])) for name in arguments if name not in children)
+    return _assemble(kind, (factory, tuple(arguments), children, static), arguments)
+
+
+def _assemble(kind: type[V], structure: tuple[Any, ...], arguments: Mapping[str, Any]) -> V:
+    value = object.__new__(kind)
+    for slot, content in (
+        ("_factory", structure[0]),
+        ("_arguments", arguments),
+        ("_children", structure[2]),
+        ("_structure", structure),
+    ):
+        object.__setattr__(value, slot, content)
+    return value
+
+
+def _is_child(value: Any, is_hyperparameter: bool) -> bool:
+    """Whether an argument is a child of the tree (its numbers are leaves) or part of its structure."""
+    if isinstance(value, Value):
+        return True
+    if isinstance(value, (tuple, list)):
+        return bool(value) and all(_is_child(item, is_hyperparameter) for item in value)
+    if isinstance(value, dict):
+        return is_hyperparameter
+    if callable(value):
+        return not jax.tree_util.all_leaves([value]) and bool(jax.tree.leaves(value))
+    if isinstance(value, (np.ndarray, jax.Array, np.generic)):
+        return is_hyperparameter or value.dtype != np.bool_
+    return is_hyperparameter and not isinstance(value, bool)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Values as trees
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _flatten(value: Value) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    return tuple(value._arguments[name] for name in value._children), value._structure
+
+
+def _flatten_with_keys(value: Value) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    keys = tuple((jax.tree_util.GetAttrKey(name), value._arguments[name]) for name in value._children)
+    return keys, value._structure
+
+
+def _unflatten(kind: type[V], structure: tuple[Any, ...], children: Any) -> V:
+    _, names, child_names, static = structure
+    found = dict(zip(child_names, children, strict=True)) | {name: _thawed(item) for name, item in static}
+    return _assemble(kind, structure, {name: found[name] for name in names})
+
+
+class _Frozen:
+    """An unhashable static argument, such as a mask tree, compared and hashed by its contents."""
+
+    def __init__(self, content: Any):
+        leaves, structure = jax.tree.flatten(content)
+        self.content = content
+        self.identity = (structure, tuple(map(_leaf_identity, leaves)))
+        self.hash = hash(self.identity)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Frozen) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return self.hash
+
+
+def _frozen(factory: Callable[..., Any], name: str, value: Any) -> Any:
+    try:
+        hash(value)
+        return value
+    except TypeError:
+        try:
+            return _Frozen(value)
+        except TypeError:
+            _checks.unhashable(factory.__name__, name, value)
+
+
+def _thawed(item: Any) -> Any:
+    return item.content if isinstance(item, _Frozen) else item
+
+
+def _identity(value: Value) -> tuple[Any, ...]:
+    leaves, structure = jax.tree.flatten(value)
+    return type(value), structure, tuple(map(_leaf_identity, leaves))
+
+
+def _leaf_identity(leaf: Any) -> Any:
+    """A hashable stand-in for a leaf: numbers and arrays by what they hold, tracers and placeholders by identity."""
+    if isinstance(leaf, jax.core.Tracer):
+        return id(leaf)
+    if isinstance(leaf, (np.ndarray, np.generic, jax.Array)):
+        array = np.asarray(leaf)
+        return str(array.dtype), array.shape, array.tobytes()
+    hash(leaf)
+    return leaf
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Printing and replacing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _is_off(value: Any, default: Any) -> bool:
+    """Arguments left at a default of None, False or 0 switch something off and are not shown."""
+    if not (default is None or isinstance(default, (bool, int, float))) or default:
+        return False
+    return type(value) is type(default) and value == default
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        if value.shape or isinstance(value, jax.core.Tracer):
+            return _checks.describe(value)
+        return str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_show, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_show, value))}]"
+    if callable(value) and not isinstance(value, Value) and hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return repr(value)
+
+
+def _parts(value: Value) -> list[tuple[tuple[str, int | None], Value]]:
+    """The values among the arguments, each with its place: the argument's name, and its index if it is in a tuple."""
+    found: list[tuple[tuple[str, int | None], Value]] = []
+    for name in value._children:
+        content = value._arguments[name]
+        if isinstance(content, Value):
+            found.append(((name, None), content))
+        elif isinstance(content, (tuple, list)):
+            found += [((name, i), item) for i, item in enumerate(content) if isinstance(item, Value)]
+    return found
+
+
+def _owners(value: Value, name: str, path: tuple[Any, ...] = ()) -> typing.Iterator[tuple[Any, ...]]:
+    if name in value._arguments:
+        yield (*path, value)
+        return
+    for place, part in _parts(value):
+        yield from _owners(part, name, (*path, value, place))
+
+
+def _argument_names(value: Value) -> set[str]:
+    return set(value._arguments).union(*(_argument_names(part) for _, part in _parts(value)))
+
+
+def _dotted(owner: tuple[Any, ...]) -> str:
+    return " > ".join(item.name for item in owner if isinstance(item, Value))
+
+
+def _replace_at(value: Value, owner: tuple[Any, ...], name: str, new: Any) -> Any:
+    if len(owner) == 1:
+        specification = _specification(value._factory)
+        changed = value._copy(**{name: specification.check(name, new)})
+    else:
+        (argument, index), rest = owner[1], owner[2:]
+        content = value._arguments[argument]
+        if index is None:
+            content = _replace_at(content, rest, name, new)
+        else:
+            content = tuple(_replace_at(c, rest, name, new) if i == index else c for i, c in enumerate(content))
+        changed = value._copy(**{argument: content})
+    changed._make()
+    return changed

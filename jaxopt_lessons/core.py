@@ -1,0 +1,259 @@
+"""Gradient transformations: what an optimizer is, and how two of them make a third.
+
+A gradient transformation is a pure pair of functions::
+
+    state          = tx.init(params)
+    updates, state = tx.update(grads, state, params)
+    params         = apply_updates(params, updates)
+
+``update`` turns gradients into the step to add to the parameters. Clipping, momentum, Adam's scaling and the
+multiplication by minus the learning rate are all gradient transformations; an optimizer is a ``chain`` of them. Here
+each is also a *value*: it prints, compares, pickles, and passes through ``jit``, ``vmap`` and ``grad`` (see ``_value``).
+
+Write one by decorating a function that returns the pair::
+
+    @gradient_transformation
+    def scale_by_momentum(decay: DecayRate = 0.9):
+        def init(params):
+            return TraceState(trace=tree.zeros_like(params))
+        def update(updates, state: TraceState, params=None, **extra):
+            updates, trace = tree.map_leaves(momentum_rule, updates, state.trace, params=params, decay=decay)
+            return updates, TraceState(trace)
+        return init, update
+
+The body sees numbers. If the caller gave a schedule instead, the number is the schedule's value at the state's
+``count``; for a state without a ``count`` one is kept beside it, in a ``ScheduledState``.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons._value import Value, value_factory
+from jaxopt_lessons.types import Convert, Params, State, Updates
+
+P = ParamSpec("P")
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+class ScheduledState(NamedTuple):
+    """The state of a transformation with a scheduled hyperparameter and no ``count`` of its own."""
+
+    count: jax.Array
+    inner: State
+
+
+class _Pair(NamedTuple):
+    """What a decorated function returned, and how its ``update`` may be called."""
+
+    init: Callable[[Params], State]
+    update: Callable[..., tuple[Updates, State]]
+    state_type: type | None
+    takes_params: bool
+    extra_names: frozenset[str] | None  # None: every extra argument
+
+
+class GradientTransformation(Value):
+    """A pure ``(init, update)`` pair that is also a value.
+
+    ``GradientTransformation(init, update)`` makes one from two plain functions; ``@gradient_transformation`` makes
+    factories of them. Unpack it when you want the plain pair: ``init, update = tx``.
+    """
+
+    __slots__ = ()
+    takes_schedules = True
+
+    def __new__(cls, init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Self:
+        return _from_functions(init, update)
+
+    def init(self, params: Params) -> State:
+        """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
+        made = self._make()
+        with _checks.stage(self.name):
+            if isinstance(made, GradientTransformation):
+                return made.init(params)
+            if not self._scheduled():
+                return made.init(params)
+            state = self.at(0)._make().init(params)
+            return state if _has_count(state) else ScheduledState(numerics.zero_count(), state)
+
+    def update(self, updates: Updates, state: State, params: Params | None = None, **extra: Any) -> Any:
+        """Transforms ``updates``.
+
+        Args:
+          updates: gradients, or the output of an earlier transformation.
+          state: what ``init`` or the last ``update`` returned.
+          params: the current parameters; some transformations need them, all of them use their dtypes.
+          **extra: arguments that some transformations need (``value=``, the loss, for instance); others ignore them.
+
+        Returns:
+          ``(updates, state)``: the updates in the dtypes of ``params`` (of ``updates`` if there are no ``params``),
+          the state with exactly the structure, shapes and dtypes it had.
+
+        Raises:
+          InputError: a tree, the state or an argument does not fit; the message names the stage and the leaf.
+        """
+        made = self._make()
+        with _checks.stage(self.name):
+            if isinstance(made, GradientTransformation):
+                return made.update(updates, state, params, **extra)
+            if not self._scheduled():
+                return _call(made, updates, state, params, extra)
+            if not _has_count(state):
+                _checks.wrong_state(made.state_type or ScheduledState, state)
+            made = self.at(state.count)._make()
+            if not isinstance(state, ScheduledState):
+                return _call(made, updates, state, params, extra)
+            updates, inner = _call(made, updates, state.inner, params, extra)
+            return updates, ScheduledState(numerics.increment(state.count), inner)
+
+    def at(self, count: Any) -> Self:
+        """This transformation with every schedule replaced by its value at ``count``."""
+        ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
+        return self._copy(
+            **{
+                name: numerics.as_float(value(count))
+                for name, value in self._arguments.items()
+                if ranges[name] is not None and callable(value)
+            }
+        )
+
+    def _scheduled(self) -> bool:
+        ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
+        return any(callable(value) for name, value in self._arguments.items() if ranges[name] is not None)
+
+    def _finish(self, made: Any) -> Any:
+        if isinstance(made, GradientTransformation):
+            return made
+        if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0]) and callable(made[1])):
+            _checks.transformation_expected(self.name, made)
+        init, update = made
+        parameters = inspect.signature(update).parameters
+        positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            extra_names = None
+        else:
+            extra_names = frozenset(parameters) - {p.name for p in positional[:3]}
+        annotation = positional[1].annotation if len(positional) > 1 else None
+        takes_params = len(positional) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+        return _Pair(init, update, annotation if _is_state_type(annotation) else None, takes_params, extra_names)
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.update))
+
+
+def _has_count(state: State) -> bool:
+    return "count" in getattr(state, "_fields", ())
+
+
+def _is_state_type(annotation: Any) -> bool:
+    return isinstance(annotation, type) and hasattr(annotation, "_fields")
+
+
+def _call(pair: _Pair, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:
+    if pair.state_type is not None and not isinstance(state, pair.state_type):
+        _checks.wrong_state(pair.state_type, state)
+    if pair.extra_names is not None:
+        extra = {name: value for name, value in extra.items() if name in pair.extra_names}
+    arguments = (updates, state, params) if pair.takes_params else (updates, state)
+    return pair.update(*arguments, **extra)
+
+
+def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
+    """Makes a factory of gradient transformations from a function that returns ``(init, update)``, or a ``chain``.
+
+    Arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRate`` ...), with ``float``, or
+    given as transformations, schedules or arrays are leaves of the transformation; all others are static. Annotate
+    the ``state`` of ``update`` with its NamedTuple to have a foreign state refused by name.
+    """
+    return value_factory(GradientTransformation, body)
+
+
+@gradient_transformation
+def _from_functions(init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Any:
+    return init, update
+
+
+_from_functions.__name__ = "GradientTransformation"
+
+
+def _as_transformation(owner: str, value: Any) -> GradientTransformation:
+    if isinstance(value, GradientTransformation):
+        return value
+    if isinstance(value, tuple) and len(value) == 2 and callable(value[0]) and callable(value[1]):
+        return GradientTransformation(*value)
+    _checks.transformation_expected(owner, value)
+
+
+Transformation: TypeAlias = Annotated[Any, Convert(_as_transformation)]
+"""An argument that is a gradient transformation; a pair of functions (optax's, or plain ones) becomes one."""
+
+
+@gradient_transformation
+def chain(*transforms: Transformation) -> Any:
+    """Applies transformations one after the other: each gets the updates that the one before it returned.
+
+    ``chain(clip_by_global_norm(1.0), adam(1e-3))`` clips, then lets Adam choose the step. The state is the tuple of the
+    states. ``chain()`` is the identity.
+
+    Args:
+      *transforms: gradient transformations, or pairs of functions ``(init, update)`` such as optax's.
+
+    Raises:
+      TypeError: an argument is not an ``(init, update)`` pair.
+    """
+    def init(params: Params) -> tuple[State, ...]:
+        return tuple(stage.init(params) for stage in transforms)
+
+    def update(updates: Updates, state: tuple[State, ...], params: Params | None = None, **extra: Any) -> Any:
+        if not isinstance(state, tuple) or len(state) != len(transforms):
+            _checks.wrong_chain_state([stage.name for stage in transforms], state)
+        new_state = []
+        for stage, stage_state in zip(transforms, state, strict=True):
+            updates, stage_state = stage.update(updates, stage_state, params, **extra)
+            new_state.append(stage_state)
+        return updates, tuple(new_state)
+
+    return init, update
+
+
+@gradient_transformation
+def identity() -> Any:
+    """Returns the updates as they came, in the dtypes of the parameters."""
+
+    def init(params: Params) -> EmptyState:
+        return EmptyState()
+
+    def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
+        return tree.map_leaves(_identity_rule, updates, params=params), state
+
+    return init, update
+
+
+def _identity_rule(g: jax.Array) -> jax.Array:
+    return g
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """``params + updates``, leaf by leaf, added in float32 for half precision and kept in the dtypes of ``params``.
+
+    Leaves of ``params`` that are not trainable (integers, functions, random keys) stay as they are; ``updates`` has
+    None there.
+
+    Raises:
+      InputError: the trees differ in structure or shape.
+    """
+    with _checks.stage("apply_updates"):
+        new = iter(jax.tree.leaves(tree.map_leaves(_add_rule, updates, params=params, read=(params,))))
+        return jax.tree.map(lambda leaf: next(new) if tree.is_trainable(leaf) else leaf, params)
+
+
+def _add_rule(u: jax.Array, p: jax.Array) -> jax.Array:
+    return jnp.add(p, u)

@@ -1,0 +1,174 @@
+"""Adam: momentum, divided by the root mean square, both corrected for their start at zero.
+
+    m = b1 * m + (1 - b1) * g                     momentum: average of the gradients
+    v = b2 * v + (1 - b2) * g^2                   RMSprop: average of their squares
+    m_hat = m / (1 - b1^t)
+    v_hat = v / (1 - b2^t)                        t = 1, 2, ...
+    u = m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    p = p - learning_rate * u                     Adam
+    p = p - learning_rate * (u + weight_decay * p)    AdamW
+
+Nesterov: ``m_hat = b1 * m / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)`` (NAdam without Dozat's momentum schedule).
+
+Each step is about the learning rate long whatever the scale of the gradients; the first is exactly that
+(``u = sign(g)``), and would be 3.16 times as long without the corrections. Defaults: ``b1=0.9`` averages ten gradients,
+``b2=0.999`` a thousand squares, and ``eps`` matters only where gradients are below 1e-8 or so.
+
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Kingma & Ba 2014, arXiv 1412.6980. AdamW: Loshchilov &
+Hutter 2017, arXiv 1711.05101. Not to be confused with Adam on a loss with an L2 term, where the decay is divided by
+``sqrt(v_hat)`` too.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxopt_lessons import numerics, tree
+from jaxopt_lessons.core import chain, gradient_transformation
+from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
+from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.types import DecayRate, Mask, NonNegative, Params, Updates
+
+
+class ScaleByAdamState(NamedTuple):
+    count: jax.Array
+    mu: Params
+    nu: Params
+
+
+def adam_rule(
+    g: jax.Array,
+    m: jax.Array,
+    v: jax.Array,
+    t: jax.Array,
+    b1: jax.Array,
+    b2: jax.Array,
+    eps: jax.Array,
+    eps_root: jax.Array,
+    nesterov: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    g = numerics.squarable(g)
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g**2
+    m_hat = m / numerics.bias_correction(b1, t)
+    v_hat = v / numerics.bias_correction(b2, t)
+    if nesterov:
+        m_hat = b1 * m / numerics.bias_correction(b1, t + 1) + (1 - b1) * g / numerics.bias_correction(b1, t)
+    u = m_hat / (numerics.root(v_hat + eps_root) + eps)
+    return u, m, v
+
+
+@gradient_transformation
+def scale_by_adam(
+    b1: DecayRate = 0.9,
+    b2: DecayRate = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+) -> Any:
+    """Replaces the updates by Adam's direction: average over root mean square.
+
+    Args:
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of ``mu``; the parameter's by default, float32 for half precision.
+      nesterov: look one step ahead with the momentum.
+
+    >>> tx = scale_by_adam()
+    >>> tx.update(jnp.array([0.5, -20.0]), tx.init(jnp.zeros(2)))[0]
+    Array([ 1., -1.], dtype=float32)
+    """
+
+    def init(params: Params) -> ScaleByAdamState:
+        return ScaleByAdamState(
+            count=numerics.zero_count(), mu=tree.zeros_like(params, mu_dtype), nu=tree.zeros_like(params)
+        )
+
+    def update(updates: Updates, state: ScaleByAdamState, params: Params | None = None, **extra: Any) -> Any:
+        t = numerics.increment(state.count)
+        updates, m, v = tree.map_leaves(
+            adam_rule,
+            updates,
+            state.mu,
+            state.nu,
+            params=params,
+            t=t,
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            eps_root=eps_root,
+            nesterov=nesterov,
+        )
+        return updates, ScaleByAdamState(count=t, mu=m, nu=v)
+
+    return init, update
+
+
+@gradient_transformation
+def adam(
+    learning_rate: NonNegative,
+    b1: DecayRate = 0.9,
+    b2: DecayRate = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+) -> Any:
+    """Adam: momentum and RMSprop in one, both corrected for their start at zero.
+
+    Equivalent to ``chain(scale_by_adam(...), scale_by_learning_rate(learning_rate))``.
+
+    Args:
+      learning_rate: about the length of each weight's step; a number in ``[0, inf)`` or a schedule.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+      nesterov: look one step ahead with the momentum.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov), scale_by_learning_rate(learning_rate)
+    )
+
+
+@gradient_transformation
+def adamw(
+    learning_rate: NonNegative,
+    b1: DecayRate = 0.9,
+    b2: DecayRate = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: Any = None,
+    weight_decay: NonNegative = 1e-4,
+    mask: Mask | None = None,
+    *,
+    nesterov: bool = False,
+) -> Any:
+    """Adam with decoupled weight decay: ``p = p - learning_rate * (u + weight_decay * p)``.
+
+    Equivalent to ``chain(scale_by_adam(...), add_decayed_weights(weight_decay, mask),
+    scale_by_learning_rate(learning_rate))``.
+
+    Args:
+      learning_rate: about the length of each weight's step; a number in ``[0, inf)`` or a schedule.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+      weight_decay: in ``[0, inf)``, multiplied by the learning rate. (PyTorch's default is 1e-2.)
+      mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      nesterov: look one step ahead with the momentum.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

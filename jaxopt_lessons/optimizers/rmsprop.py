@@ -1,0 +1,132 @@
+"""RMSprop: divide each gradient by the root of the mean of its recent squares.
+
+    v = decay * v + (1 - decay) * g^2             v starts at initial_scale
+    u = g / sqrt(v + eps)                         eps_in_sqrt=True, as in optax and in TensorFlow's first version
+    u = g / (sqrt(v) + eps)                       eps_in_sqrt=False, as in the course, in PyTorch and in Adam
+
+with ``v / (1 - decay^t)`` in the place of ``v`` if ``bias_correction``. Directions with large gradients get small
+factors, so a narrow valley is crossed without oscillation; it acts on each coordinate by itself and cannot see a valley
+that runs diagonally. ``eps`` inside the root is a far larger floor: at 1e-8 the root is never below 1e-4.
+
+State: ``count`` and ``nu``, 4 bytes a parameter; 8 centered; 4 more with momentum.
+
+Source: Hinton, Coursera lecture 6e, 2012. Centered: see ``scale_by_stddev``.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons.core import chain, gradient_transformation, identity
+from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
+from jaxopt_lessons.transforms.stddev import scale_by_stddev
+from jaxopt_lessons.transforms.trace import trace
+from jaxopt_lessons.types import DecayRate, NonNegative, Params, Updates
+
+
+class ScaleByRmsState(NamedTuple):
+    count: jax.Array
+    nu: Params
+
+
+def rms_rule(
+    g: jax.Array,
+    v: jax.Array,
+    t: jax.Array,
+    decay: jax.Array,
+    eps: jax.Array,
+    eps_in_sqrt: bool,
+    bias_correction: bool,
+) -> tuple[jax.Array, jax.Array]:
+    g = numerics.squarable(g)
+    v = decay * v + (1 - decay) * g**2
+    v_hat = v / numerics.bias_correction(decay, t) if bias_correction else v
+    u = g / (numerics.root(v_hat + eps) if eps_in_sqrt else numerics.root(v_hat) + eps)
+    return u, v
+
+
+@gradient_transformation
+def scale_by_rms(
+    decay: DecayRate = 0.9,
+    eps: NonNegative = 1e-8,
+    initial_scale: NonNegative = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+) -> Any:
+    """Divides the updates by the root of the running mean of their squares.
+
+    Args:
+      decay: the beta of the average of squares, in ``[0, 1)``.
+      eps: keeps the denominator away from 0.
+      initial_scale: first value of the average of squares.
+      eps_in_sqrt: add ``eps`` inside the root (True) or outside.
+      bias_correction: divide the average by ``1 - decay^t`` before use.
+
+    >>> tx = scale_by_rms(0.75, eps=0.0)
+    >>> tx.update(jnp.array([3.0, -0.01]), tx.init(jnp.zeros(2)))[0]  # the first step is 1/sqrt(1 - decay)
+    Array([ 2., -2.], dtype=float32)
+    """
+
+    def init(params: Params) -> ScaleByRmsState:
+        return ScaleByRmsState(count=numerics.zero_count(), nu=tree.full_like(params, initial_scale))
+
+    def update(updates: Updates, state: ScaleByRmsState, params: Params | None = None, **extra: Any) -> Any:
+        t = numerics.increment(state.count)
+        updates, v = tree.map_leaves(
+            rms_rule,
+            updates,
+            state.nu,
+            params=params,
+            t=t,
+            decay=decay,
+            eps=eps,
+            eps_in_sqrt=eps_in_sqrt,
+            bias_correction=bias_correction,
+        )
+        return updates, ScaleByRmsState(count=t, nu=v)
+
+    return init, update
+
+
+@gradient_transformation
+def rmsprop(
+    learning_rate: NonNegative,
+    decay: DecayRate = 0.9,
+    eps: NonNegative = 1e-8,
+    initial_scale: NonNegative = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: DecayRate | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> Any:
+    """RMSprop: gradient descent with each gradient divided by the root of the running mean of its squares.
+
+    Equivalent to ``chain(scale_by_rms(...), scale_by_learning_rate(learning_rate), trace(momentum, nesterov))``, with
+    ``scale_by_stddev`` in the first place if ``centered`` and without the trace if ``momentum`` is None. The momentum
+    comes after the learning rate, as in TensorFlow and optax: a new learning rate acts on new gradients only.
+
+    Args:
+      learning_rate: a number in ``[0, inf)`` or a schedule.
+      decay: the beta of the average of squares, in ``[0, 1)``.
+      eps: keeps the denominator away from 0.
+      initial_scale: first value of the average of squares.
+      eps_in_sqrt: add ``eps`` inside the root (True) or outside (the course, PyTorch).
+      centered: divide by the standard deviation, not by the root mean square.
+      momentum: decay of a sum of the steps, in ``[0, 1)``; None for none.
+      nesterov: look one step ahead; needs ``momentum``.
+      bias_correction: divide the averages by ``1 - decay^t`` before use.
+
+    Raises:
+      ValueError: ``nesterov`` without ``momentum``, or a number out of range.
+    """
+    _checks.require(
+        momentum is not None or not nesterov, "rmsprop: nesterov=True needs a momentum, such as momentum=0.9."
+    )
+    scaling = scale_by_stddev if centered else scale_by_rms
+    return chain(
+        scaling(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        scale_by_learning_rate(learning_rate),
+        identity() if momentum is None else trace(momentum, nesterov),
+    )

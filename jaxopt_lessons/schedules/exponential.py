@@ -1,0 +1,49 @@
+"""Exponential decay, smooth or in stairs.
+
+    x = (count - transition_begin) / transition_steps          floor(x) with staircase=True
+    value = init_value * decay_rate^x                          init_value for x <= 0; not past end_value
+
+``decay_rate=0.5, staircase=True`` halves the value every ``transition_steps`` updates.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons.schedules.schedule import schedule
+from jaxopt_lessons.types import Offset, Positive, Scalar, Steps
+
+
+@schedule
+def exponential_decay(
+    init_value: Scalar,
+    transition_steps: Steps,
+    decay_rate: Positive,
+    transition_begin: Offset = 0,
+    staircase: bool = False,
+    end_value: Scalar | None = None,
+) -> Any:
+    """``init_value * decay_rate ** ((count - transition_begin) / transition_steps)``.
+
+    Args:
+      init_value: the value at ``transition_begin`` and before.
+      transition_steps: updates in which the value is multiplied by ``decay_rate`` once.
+      decay_rate: the factor, in ``(0, inf)``; below 1 it is a decay.
+      transition_begin: where the decay begins, in updates.
+      staircase: change only at multiples of ``transition_steps``.
+      end_value: the value stops here: a lower bound for a decay, an upper bound for growth.
+
+    >>> exponential_decay(0.2, transition_steps=2, decay_rate=0.5, staircase=True)(jnp.arange(5))
+    Array([0.2 , 0.2 , 0.1 , 0.1 , 0.05], dtype=float32)
+    """
+
+    def value(count: jax.Array) -> jax.Array:
+        elapsed = jnp.maximum(count - transition_begin, 0)
+        x = elapsed // transition_steps if staircase else elapsed / transition_steps
+        result = init_value * jnp.power(decay_rate, 1.0 * x)
+        if end_value is not None:
+            result = jnp.where(decay_rate < 1, jnp.maximum(result, end_value), jnp.minimum(result, end_value))
+        return result
+
+    return value

@@ -1,0 +1,160 @@
+"""Mini-batches of arrays in memory, in an order that is a function of the run's key and cursor.
+
+``minibatches(data, 64)`` is a plan and the data. Batch number ``cursor`` of the run is calculated when it is needed,
+inside the compiled loop: nothing is shuffled in memory, no iterator has a position, and a run that resumes at any
+cursor sees the examples it would have seen.
+
+    batch_size=None    the whole set at each step: batch gradient descent
+    batch_size=1       one example at each step: stochastic gradient descent
+    batch_size=k       mini-batches
+
+If the set is not a multiple of the batch, the remainder is
+
+    "keep"    a smaller last batch: each example once an epoch (one more compiled program)
+    "drop"    left out; another remainder each epoch
+    "pad"     a last batch filled up with examples that a mask takes out again; needs a loss per example
+    "wrap"    completed with the first examples of the next epoch: all batches are full, and after k epochs each example
+              was there k times
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lessons import _checks
+from jaxopt_lessons.train import shuffle as shuffling
+from jaxopt_lessons.train.step import SHUFFLE_STREAM
+from jaxopt_lessons.types import PyTree
+
+REMAINDERS = ("keep", "drop", "pad", "wrap")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Data and the plan of how to cut it into batches; a tree whose leaves are the data. Made by ``minibatches``.
+
+    Attributes:
+      data: arrays with the examples along the first axis.
+      examples: how many there are.
+      batch_size: examples in a batch; None for all of them.
+      shuffle: whether each epoch has a random order of its own.
+      remainder: what happens to the examples that do not fill a batch.
+    """
+
+    data: PyTree
+    examples: int = dataclasses.field(metadata={"static": True})
+    batch_size: int | None = dataclasses.field(metadata={"static": True})
+    shuffle: bool = dataclasses.field(metadata={"static": True})
+    remainder: str = dataclasses.field(metadata={"static": True})
+
+    @property
+    def full(self) -> int:
+        """Batches of full size in an epoch (padded ones count as full; in "wrap", those that begin in it, at most)."""
+        if self.batch_size is None:
+            return 1
+        if self.remainder in ("pad", "wrap"):
+            return math.ceil(self.examples / self.batch_size)
+        return self.examples // self.batch_size
+
+    @property
+    def tail(self) -> int:
+        """Examples in the smaller last batch of an epoch; 0 if there is none."""
+        return self.examples % self.batch_size if self.batch_size is not None and self.remainder == "keep" else 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch, the smaller one included. In "wrap" epochs have this many, or one less."""
+        return self.full + (self.tail > 0)
+
+    def epoch_start(self, epoch: int) -> int:
+        """The cursor of the first batch that begins in this epoch."""
+        if self.batch_size is not None and self.remainder == "wrap":
+            return -(-epoch * self.examples // self.batch_size)
+        return epoch * self.per_epoch
+
+    def epoch_of(self, cursor: int) -> int:
+        """The epoch in which batch number ``cursor`` begins."""
+        if self.batch_size is not None and self.remainder == "wrap":
+            return cursor * self.batch_size // self.examples
+        return cursor // self.per_epoch
+
+    def is_tail(self, cursor: int) -> bool:
+        """Whether batch number ``cursor`` is a smaller one."""
+        return self.tail > 0 and cursor % self.per_epoch == self.full
+
+    def take(self, key: jax.Array, cursor: jax.Array, tail: bool = False) -> tuple[PyTree, jax.Array | None]:
+        """Batch number ``cursor`` of the run with this key, and its mask (None unless the remainder is "pad").
+
+        Args:
+          key: the root key of the run.
+          cursor: which batch, an int32 scalar.
+          tail: whether it is a smaller one, as ``is_tail`` says; a shape cannot depend on a traced cursor.
+        """
+        if self.batch_size is None:
+            return self.data, None
+        size = self.tail if tail else self.batch_size
+        within = jnp.arange(size, dtype=jnp.uint32)
+        mask = None
+        if self.remainder == "wrap":
+            epoch, first = _multiply_divide(cursor, self.batch_size, self.examples)
+            position = first + within  # may go on into the next epoch
+        else:
+            epoch, number = cursor // self.per_epoch, cursor % self.per_epoch
+            first = number.astype(jnp.uint32) * np.uint32(self.batch_size)
+            position = first + within
+            if self.remainder == "pad" and self.examples % self.batch_size:
+                mask = position < self.examples
+                position = jnp.where(mask, position, position % np.uint32(self.examples))
+            elif not self.shuffle:
+                cut = lambda x: jax.lax.dynamic_slice_in_dim(x, first.astype(jnp.int32), size)  # noqa: E731
+                return jax.tree.map(cut, self.data), None
+        if self.shuffle:
+            words = shuffling.seed_words(jax.random.fold_in(key, SHUFFLE_STREAM))
+            position = shuffling.permuted(position, self.examples, words, epoch)
+        rows = (position % np.uint32(self.examples)).astype(jnp.int32)
+        return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), self.data), mask
+
+
+def minibatches(
+    data: PyTree, batch_size: int | None = None, *, shuffle: bool = True, remainder: str = "keep"
+) -> Batches:
+    """Puts arrays on the device and plans how to cut them into batches.
+
+    Args:
+      data: a tree of arrays with the examples along their first axes, for instance ``(x, y)``.
+      batch_size: examples in a batch; None for all of them at each step, in their own order.
+      shuffle: give each epoch a random order of its own, a function of the run's key and the epoch.
+      remainder: "keep", "drop", "pad" or "wrap": what happens to examples that do not fill a batch.
+
+    Raises:
+      InputError: the first axes differ, or there are no examples.
+      ValueError: the batch size is below 1, or the remainder would leave nothing to train on.
+    """
+    examples = _checks.leading_sizes(data)
+    _checks.one_of("minibatches", "remainder", remainder, REMAINDERS)
+    if batch_size is not None:
+        batch_size = _checks.whole("minibatches", "batch_size", batch_size, least=1)
+        _checks.require(
+            remainder != "drop" or batch_size <= examples,
+            lambda: f"minibatches: remainder='drop' with batch_size={batch_size} drops all {examples} examples.",
+        )
+    return Batches(jax.tree.map(jnp.asarray, data), examples, batch_size, bool(shuffle), remainder)
+
+
+def _multiply_divide(x: jax.Array, factor: int, divisor: int) -> tuple[jax.Array, jax.Array]:
+    """Quotient and remainder of ``x * factor`` by ``divisor``, exact although the product may not fit into 32 bits."""
+    x = x.astype(jnp.uint32)
+    quotient, rest = x // divisor, x % divisor
+    quotient = quotient * np.uint32(factor)
+    # rest * factor by doubling and adding, reduced at once: every number stays below 2 * divisor.
+    q, r = jnp.zeros_like(x), jnp.zeros_like(x)
+    for bit in f"{factor:b}":
+        r = r * 2 + (rest if bit == "1" else 0)
+        q = q * 2 + r // divisor
+        r = r % divisor
+    return quotient + q, r

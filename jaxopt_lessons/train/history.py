@@ -1,0 +1,71 @@
+"""``History``: what a run measured, as NumPy columns.
+
+    history["loss"]              one number for each step
+    history["val_loss"]          one number for each validation
+    history.steps("val_loss")    the step after which each of them was measured
+    history.epoch_mean("loss")   one number for each epoch, every example with equal weight
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class History(Mapping[str, np.ndarray]):
+    """Columns by name. Training metrics have a row for each step, ``val_*`` a row for each validation."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[np.ndarray]] = {}
+        self._steps: dict[str, list[np.ndarray]] = {}
+        self._epochs: dict[str, list[np.ndarray]] = {}
+
+    def append(self, metrics: Mapping[str, Any], steps: Any, epoch: int) -> None:
+        """Adds rows: one number, or one for each of ``steps``, to each column."""
+        steps = np.atleast_1d(np.asarray(steps))
+        for name, values in metrics.items():
+            values = np.atleast_1d(np.asarray(values))
+            if values.shape != steps.shape:
+                raise ValueError(f"history: {name!r} has shape {values.shape} for {steps.shape} steps.")
+            self._columns.setdefault(name, []).append(values)
+            self._steps.setdefault(name, []).append(steps)
+            self._epochs.setdefault(name, []).append(np.full(steps.shape, epoch))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._column(self._columns, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        return f"History({', '.join(f'{name}: {len(self[name])}' for name in self)})"
+
+    def steps(self, name: str) -> np.ndarray:
+        """The number of steps of the whole run that had been taken when each row was measured."""
+        return self._column(self._steps, name)
+
+    def epochs(self, name: str) -> np.ndarray:
+        """The epoch that each row belongs to, counted from 0."""
+        return self._column(self._epochs, name)
+
+    def epoch_mean(self, name: str) -> np.ndarray:
+        """The mean of each epoch, weighted by the number of examples (or the weight) behind each row."""
+        values, epochs = self[name], self.epochs(name)
+        weights = self["weight"] if len(self["weight"]) == len(values) else np.ones(len(values))
+        return np.array(
+            [np.average(values[epochs == e], weights=weights[epochs == e]) for e in np.unique(epochs)], dtype=float
+        )
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain lists, for JSON."""
+        return {name: self[name].tolist() for name in self}
+
+    def _column(self, columns: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
+        if name not in columns:
+            known = ", ".join(self._columns) or "nothing yet"
+            raise KeyError(f"history has no {name!r}; it has {known}")
+        columns[name] = [np.concatenate(columns[name])]
+        return columns[name][0]

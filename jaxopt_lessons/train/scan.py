@@ -1,0 +1,95 @@
+"""Many steps in one compiled program.
+
+Both functions here are pure and not compiled: put them into ``jit``, ``vmap`` (over states with different keys, for
+seeds) or another ``scan``. ``fit`` does, and keeps the compiled program.
+
+    epoch = make_epoch(step, minibatches(data, 128))
+    state, metrics = jax.jit(epoch)(state, batches)      # metrics["loss"]: one number a step
+
+Hand the batches over as an argument, as here, where the data is large: an array that a compiled function merely closes
+over becomes a constant of the program.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons import _checks
+from jaxopt_lessons.train.batches import Batches
+from jaxopt_lessons.train.state import TrainState
+
+Metrics = dict[str, jax.Array]
+StepFn = Callable[..., tuple[TrainState, Metrics]]
+
+
+def run_steps(
+    step: StepFn, state: TrainState, batches: Batches, first: jax.Array, length: int, tail: bool, unroll: int = 1
+) -> tuple[TrainState, Metrics]:
+    """``length`` steps on the full batches from number ``first`` on, then one on the smaller batch if ``tail``."""
+    key = state.key
+
+    def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
+        batch, mask = batches.take(key, number)
+        return step(state, batch, mask)
+
+    parts = []
+    if length:
+        state, metrics = jax.lax.scan(body, state, first + jnp.arange(length, dtype=jnp.int32), unroll=unroll)
+        parts.append(metrics)
+    if tail:
+        batch, _ = batches.take(key, first + length, tail=True)
+        state, metrics = step(state, batch, None)
+        parts.append(jax.tree.map(lambda x: x[None], metrics))
+    return state, parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+
+def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainState, Batches], Any]:
+    """Makes a pure function that takes ``length`` steps from the state's cursor on, across epochs.
+
+    Args:
+      step: a step, made by ``make_step``.
+      length: how many steps, at least 1.
+      unroll: how many steps to write out in the body of the loop.
+
+    Returns:
+      ``scan(state, batches) -> (state, metrics)``, with metrics of shape ``[length]``.
+
+    Raises:
+      ValueError: from ``scan``, if the batches are of two sizes (remainder "keep"): one loop has one size.
+    """
+    length = _checks.whole("make_scan", "length", length, least=1)
+
+    def scan(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+        _checks.require(
+            batches.tail == 0,
+            lambda: f"make_scan: the last batch of an epoch has {batches.tail} examples instead of "
+            f"{batches.batch_size}. Use remainder='drop', 'pad' or 'wrap', or make_epoch.",
+        )
+        return run_steps(step, state, batches, state.cursor, length, tail=False, unroll=unroll)
+
+    return scan
+
+
+def make_epoch(step: StepFn, batches: Batches, *, unroll: int = 1) -> Callable[..., Any]:
+    """Makes a pure function that trains for one epoch: every batch of the state's epoch once.
+
+    Args:
+      step: a step, made by ``make_step``.
+      batches: the data and its plan, made by ``minibatches``; not with remainder "wrap", whose batches belong to no epoch.
+      unroll: how many steps to write out in the body of the loop.
+
+    Returns:
+      ``epoch(state, batches=batches) -> (state, metrics)``, with one number a step in each metric.
+    """
+    _checks.require(
+        batches.remainder != "wrap" or batches.examples % (batches.batch_size or 1) == 0,
+        "make_epoch: with remainder='wrap' a batch may belong to two epochs; use make_scan.",
+    )
+
+    def epoch(state: TrainState, batches: Batches = batches) -> tuple[TrainState, Metrics]:
+        first = state.cursor - state.cursor % batches.per_epoch
+        return run_steps(step, state, batches, first, batches.full, tail=batches.tail > 0, unroll=unroll)
+
+    return epoch

@@ -1,0 +1,95 @@
+"""``TrainState``: everything a run has at one moment, and nothing but arrays.
+
+No function is in it, so two states of equal shapes are one compiled program, and it can be saved, stacked by ``vmap``,
+donated and spread over devices like any tree of arrays. Whatever is random is a function of ``key`` and ``cursor``,
+never of what happened before: a run that stops and goes on gives the numbers of one that did not stop.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons.core import GradientTransformation
+from jaxopt_lessons.types import Params, PyTree, State
+
+
+class TrainState(NamedTuple):
+    """A run at one moment.
+
+    Attributes:
+      step: updates applied, int32.
+      cursor: batches consumed, int32; differs from ``step`` after a batch whose update was dropped.
+      params: the parameters.
+      opt_state: the state of the optimizer.
+      key: the root of all random numbers of the run, a typed key.
+      model_state: what the model keeps that is not trained (batch statistics), or None.
+      extras: what wrappers of the step keep.
+    """
+
+    step: jax.Array
+    cursor: jax.Array
+    params: Params
+    opt_state: State
+    key: jax.Array
+    model_state: PyTree = None
+    extras: PyTree = ()
+
+
+def init_state(
+    params: Params, tx: GradientTransformation, *, key: int | jax.Array = 0, model_state: PyTree = None
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: a tree of floating-point or complex arrays (NumPy arrays and Python floats become JAX arrays).
+      tx: the optimizer.
+      key: a seed, or a key of ``jax.random.key``: the root of shuffling and of the ``key`` that losses get.
+      model_state: what the model keeps that is not trained, a tree of arrays.
+
+    Raises:
+      TypeError: a leaf is not an array, a parameter is not floating point or complex, or ``key`` is not a seed or key.
+    """
+    params = jax.tree_util.tree_map_with_path(_as_parameter, params)
+    model_state = jax.tree_util.tree_map_with_path(_as_array, model_state)
+    return TrainState(
+        step=numerics.zero_count(),
+        cursor=numerics.zero_count(),
+        params=params,
+        opt_state=tx.init(params),
+        key=_as_key(key),
+        model_state=model_state,
+    )
+
+
+def _as_array(path: Any, leaf: Any) -> jax.Array:
+    if not isinstance(leaf, (bool, int, float, complex, np.ndarray, np.generic, jax.Array)):
+        raise TypeError(
+            f"init_state: the leaf at {_checks.path_name(path)!r} is {_checks.describe(leaf)}, not an array. Keep "
+            "functions and settings out of the state, with equinox.partition(model, equinox.is_array) for instance."
+        )
+    array = jnp.asarray(leaf)
+    return array if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else array.astype(array.dtype)
+
+
+def _as_parameter(path: Any, leaf: Any) -> jax.Array:
+    array = _as_array(path, leaf)
+    if not tree.is_trainable(array):
+        raise TypeError(
+            f"init_state: the parameter at {_checks.path_name(path)!r} is {_checks.describe(array)}, which has no "
+            "gradient. Make it floating point if it should be trained, else keep it in model_state."
+        )
+    return array
+
+
+def _as_key(key: Any) -> jax.Array:
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    if isinstance(key, jax.Array):
+        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+            return key
+        if key.dtype == jnp.uint32 and key.ndim == 1:
+            return jax.random.wrap_key_data(key)
+    raise TypeError(f"key must be a whole number or a key made by jax.random.key; got {_checks.describe(key)}.")

@@ -1,0 +1,74 @@
+"""Clipping of gradients that are too large.
+
+    clip                  u = max(-max_delta, min(g, max_delta))          entry by entry; changes the direction
+    clip_by_global_norm   u = g * min(1, max_norm / |g|)                  all leaves together; keeps the direction
+
+where ``|g|`` is the Euclidean norm of all leaves together. State: none.
+
+The norm is calculated in float32 without overflow. If it is not finite there is no direction to keep: the updates pass
+unchanged, so that the infinite or NaN entry is still where it was for whoever looks for it (the usual formula turns one
+infinite entry into a NaN and zeros, and one NaN into all NaN). ``max_norm=0`` gives zeros.
+
+Papers: Mikolov 2012 (entries), Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063 (norm).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons import tree
+from jaxopt_lessons.core import EmptyState, gradient_transformation
+from jaxopt_lessons.types import NonNegative, Params, Updates
+
+
+def clip_rule(g: jax.Array, max_delta: jax.Array) -> jax.Array:
+    return jnp.clip(g, -max_delta, max_delta)
+
+
+def rescale_rule(g: jax.Array, norm: jax.Array, max_norm: jax.Array) -> jax.Array:
+    clipped = g * (max_norm / jnp.where(norm > 0, norm, 1))
+    return jnp.where((norm > max_norm) & jnp.isfinite(norm), clipped, g)
+
+
+@gradient_transformation
+def clip(max_delta: NonNegative) -> Any:
+    """Limits every entry to ``[-max_delta, max_delta]``. NaN stays NaN.
+
+    Args:
+      max_delta: the largest absolute value an entry may have, in ``[0, inf)``.
+
+    >>> tx = clip(1.0)
+    >>> tx.update(jnp.array([0.5, -3.0]), tx.init(jnp.zeros(2)))[0]
+    Array([ 0.5, -1. ], dtype=float32)
+    """
+
+    def init(params: Params) -> EmptyState:
+        return EmptyState()
+
+    def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
+        return tree.map_leaves(clip_rule, updates, params=params, max_delta=max_delta), state
+
+    return init, update
+
+
+@gradient_transformation
+def clip_by_global_norm(max_norm: NonNegative) -> Any:
+    """Scales all updates down together so that their global norm is at most ``max_norm``.
+
+    Args:
+      max_norm: the largest Euclidean norm of all leaves together, in ``[0, inf)``.
+
+    >>> tx = clip_by_global_norm(1.0)
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0]
+    Array([0.6, 0.8], dtype=float32)
+    """
+
+    def init(params: Params) -> EmptyState:
+        return EmptyState()
+
+    def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
+        norm = tree.global_norm(updates)
+        return tree.map_leaves(rescale_rule, updates, params=params, norm=norm, max_norm=max_norm), state
+
+    return init, update

@@ -1,0 +1,89 @@
+"""The vocabulary of the library: what the arguments are called, and which numbers they may be.
+
+Trees
+    ``Params``, ``Updates`` and ``State`` are pytrees of arrays. ``Updates`` has the structure of ``Params``: it holds
+    gradients when it enters a chain of transformations and the step to add to the parameters when it leaves.
+
+Numbers
+    An argument annotated with one of the aliases below is a *hyperparameter*: a leaf of the transformation, checked
+    against the range in the alias when the transformation is built, and in a transformation (not in a schedule) it may
+    be a schedule, a callable ``count -> number``.
+
+    ====================  ==================================================
+    ``Scalar``            any finite number
+    ``NonNegative``       ``[0, inf)``: learning rates, epsilons, decays
+    ``Positive``          ``(0, inf)``
+    ``DecayRate``         ``[0, 1)``: the beta of an exponentially weighted average
+    ``Steps``             a whole number of steps, at least 1
+    ``Offset``            a whole number of steps, at least 0
+    ====================  ==================================================
+
+Field names of optimizer states
+    ``count``             updates made so far, int32, saturating
+    ``mu``                first moment: a weighted average (or sum) of gradients
+    ``nu``                second moment: a weighted average of squared gradients
+    ``trace``             momentum of heavy-ball methods
+    ``ema``               exponentially weighted average of updates
+    ``sum_of_squares``    sum of squared gradients since the start
+    ``inner``             the state of a wrapped transformation
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+import jax
+import numpy as np
+
+Params: TypeAlias = Any
+Updates: TypeAlias = Any
+State: TypeAlias = Any
+PyTree: TypeAlias = Any
+
+Number: TypeAlias = int | float | np.generic | np.ndarray | jax.Array
+ScheduleFn: TypeAlias = Callable[[Any], Any]
+"""``count -> number``: a ``Schedule`` of this library, of optax, or a function of one's own."""
+
+Mask: TypeAlias = Any
+"""Which leaves: a tree of bools, ``mask(params) -> tree of bools``, or ``mask(path, leaf) -> bool``."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers a hyperparameter may take; the annotation that makes an argument a hyperparameter."""
+
+    low: float = -float("inf")
+    high: float = float("inf")
+    includes_low: bool = True
+    includes_high: bool = True
+    whole: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        above = value >= self.low if self.includes_low else value > self.low
+        below = value <= self.high if self.includes_high else value < self.high
+        finite = abs(value) < float("inf")
+        return bool(above and below and finite and (not self.whole or value == int(value)))
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a finite number"
+        if self.low == -float("inf"):
+            return kind
+        left = "[" if self.includes_low else "("
+        right = "]" if self.includes_high and self.high < float("inf") else ")"
+        high = "2^31 - 1" if self.high == 2**31 - 1 else f"{self.high:g}"
+        return f"{kind} in {left}{self.low:g}, {high}{right}"
+
+
+@dataclass(frozen=True)
+class Convert:
+    """The annotation of an argument that ``function(owner, value)`` checks and converts before it is kept."""
+
+    function: Callable[[str, Any], Any]
+
+
+Scalar: TypeAlias = Annotated[Number | ScheduleFn, Range()]
+NonNegative: TypeAlias = Annotated[Number | ScheduleFn, Range(0)]
+Positive: TypeAlias = Annotated[Number | ScheduleFn, Range(0, includes_low=False)]
+DecayRate: TypeAlias = Annotated[Number | ScheduleFn, Range(0, 1, includes_high=False)]
+Steps: TypeAlias = Annotated[Number, Range(1, 2**31 - 1, whole=True)]
+Offset: TypeAlias = Annotated[Number, Range(0, 2**31 - 1, whole=True)]
