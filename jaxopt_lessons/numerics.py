@@ -4,6 +4,9 @@ Each function is what the formula in a paper says, made safe where floating poin
 the smallest numbers, and after 2^31 steps. All of them work elementwise on arrays of float32 or wider.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -26,14 +29,23 @@ def increment(count: jax.Array) -> jax.Array:
     return jnp.where(count < largest, count, largest - 1) + jnp.ones([], count.dtype)
 
 
-def bias_correction(decay: jax.Array, t: jax.Array) -> jax.Array:
+def bias_correction(decay: Any, t: jax.Array) -> Callable[[Any], jax.Array]:
     """``1 - decay**t``: the weight that an exponentially weighted average has given out after ``t`` terms.
 
-    Dividing the average by it removes the pull of the start at zero. Computed as ``-expm1(t log decay)``: in float32
+    Dividing the average by it removes the pull of the start at zero. Calculated as ``-expm1(t log decay)``: in float32
     the plain formula has lost three digits at ``decay=0.999, t=2``. Exactly 1 at ``t = 1e9``.
+
+    Returns:
+      A function of a dtype, for ``map_leaves`` to call: the correction must be that of the decay as it is rounded in
+      the arithmetic of the leaf, or the first averages are off by 1e-5.
     """
-    positive = decay > 0
-    return jnp.where(positive, -jnp.expm1(t * jnp.log(jnp.where(positive, decay, 0.5))), 1.0)
+
+    def in_dtype(dtype: Any) -> jax.Array:
+        b = jnp.asarray(decay).astype(dtype)
+        positive = b > 0
+        return jnp.where(positive, -jnp.expm1(t.astype(dtype) * jnp.log(jnp.where(positive, b, 0.5))), 1)
+
+    return in_dtype
 
 
 def root(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ dtype, not once for each leaf.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ def is_trainable(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, np.inexact)
 
 
+@functools.lru_cache(maxsize=1024)
 def compute_dtype(*dtypes: Any) -> np.dtype:
     """The real dtype to calculate in: float64 if any of the dtypes is 64 bits to the number, else float32."""
     wide = any(jnp.finfo(dtype).bits == 64 for dtype in dtypes if jnp.issubdtype(dtype, np.inexact))
@@ -93,7 +94,8 @@ def map_leaves(
       read: further trees that the rule only reads, for instance ``(params,)``.
       where: a tree of Python bools with the structure of ``updates``, as ``mask_leaves`` makes it. The rule skips the
         leaves with False: their updates and states stay.
-      **hyper: numbers reach the rule as scalars of the leaf's dtype; bools, None and strings reach it as they are.
+      **hyper: numbers, and functions ``dtype -> number``, reach the rule as scalars of the dtype it calculates in;
+        bools, None and strings reach it as they are.
 
     Returns:
       The new updates, or with states ``(updates, *states)``.
@@ -101,61 +103,68 @@ def map_leaves(
     Raises:
       InputError: the trees differ in structure or shape, or a gradient is not floating point or complex.
     """
-    with_paths, treedef = jax.tree_util.tree_flatten_with_path(updates)
-    paths = [path for path, _ in with_paths]
-    leaves = [leaf for _, leaf in with_paths]
-    for path, leaf in with_paths:
-        if not is_trainable(leaf):
-            _checks.not_differentiable(path, leaf)
+    leaves, treedef = jax.tree.flatten(updates)
     targets = leaves if params is None else _matching(treedef, updates, params, "the parameters")
-    for path, leaf, target in zip(paths, leaves, targets, strict=True):
+    for i, (leaf, target) in enumerate(zip(leaves, targets, strict=True)):
+        if not is_trainable(leaf):
+            _checks.not_differentiable(_path(updates, i), leaf)
         if np.shape(leaf) != np.shape(target):
-            _checks.different_shapes(path, "the gradient", leaf, "the parameter", target)
+            _checks.different_shapes(_path(updates, i), "the gradient", leaf, "the parameter", target)
         if not is_trainable(target):
-            _checks.untrained_parameter(path, target)
+            _checks.untrained_parameter(_path(updates, i), target)
     state_columns = [_matching(treedef, updates, tree, "the state") for tree in states]
     read_columns = [targets if tree is params else _matching(treedef, updates, tree, "a tree") for tree in read]
     chosen = treedef.flatten_up_to(where) if where is not None else [True] * len(leaves)
 
     flags = {name: value for name, value in hyper.items() if value is None or isinstance(value, (bool, str))}
     numbers = {name: value for name, value in hyper.items() if name not in flags}
-    compiled = _compiled(rule, tuple(flags.items()))
-    scalars = functools.cache(lambda dtype: {name: _scalar(value, dtype) for name, value in numbers.items()})
+    compiled = _compiled(rule, tuple(flags.items()), tuple(numbers))
+    scalars = functools.cache(lambda dtype: _stacked(numbers.values(), dtype))
 
-    results = []
-    for i, leaf in enumerate(leaves):
-        state_leaves = tuple(column[i] for column in state_columns)
-        dtypes = (_dtype(targets[i]), *map(_dtype, state_leaves))
-        if not chosen[i]:
-            results.append((jnp.asarray(leaf).astype(dtypes[0]), *state_leaves))
-            continue
-        arrays = (leaf, *state_leaves, *(column[i] for column in read_columns))
-        compute = compute_dtype(*dtypes, *map(_dtype, arrays))
-        try:
-            results.append(compiled(arrays, scalars(compute), dtypes, compute))
-        except _WrongShape as error:
-            _checks.wrong_result_shape(rule.__name__, paths[i], *error.args)
+    results: list[Any] = [None] * len(leaves)
+    alike: dict[Any, list[int]] = {}
+    rows = list(zip(leaves, *state_columns, *read_columns, strict=True))
+    for i, arrays in enumerate(rows):
+        dtypes = tuple(map(_dtype, (targets[i], *arrays)))
+        kept = dtypes[:1] + dtypes[2 : 2 + len(states)]
+        if chosen[i]:
+            alike.setdefault((tuple(map(np.shape, arrays)), dtypes, kept), []).append(i)
+        else:
+            results[i] = (jnp.asarray(arrays[0]).astype(kept[0]), *arrays[1 : 1 + len(states)])
+    for (_, dtypes, kept), places in alike.items():
+        compute = compute_dtype(*dtypes)
+        for part in _parts(places):
+            try:
+                outputs = compiled([rows[i] for i in part], scalars(compute), kept, compute)
+            except _WrongShape as error:
+                _checks.wrong_result_shape(rule.__name__, _path(updates, part[0]), *error.args)
+            for i, output in zip(part, outputs, strict=True):
+                results[i] = output
     columns = list(zip(*results, strict=True)) if results else [()] * (1 + len(states))
     trees = [jax.tree.unflatten(treedef, column) for column in columns]
     return trees[0] if not states else tuple(trees)
 
 
-class _WrongShape(Exception):
+class _WrongShape(Exception):  # noqa: N818
     """Position, expected and actual result of a rule that changed a shape."""
 
 
-def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], names: tuple[str, ...]) -> Any:
     # A closure may hold tracers and must not outlive this call; a function of a module is kept with its traces.
-    return _compile(rule, flags) if getattr(rule, "__closure__", None) else _kept(rule, flags)
+    return (_compile if getattr(rule, "__closure__", None) else _kept)(rule, flags, names)
 
 
-def _compile(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    """The rule on the arrays of one leaf, with casts around it; a nested ``jit``, so one trace serves equal leaves."""
+def _compile(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], names: tuple[str, ...]) -> Any:
+    """The rule on the arrays of one leaf, with casts around it; a nested ``jit``, so one trace serves equal leaves.
 
-    def leaf_rule(arrays: Any, scalars: Any, dtypes: Any, compute: Any) -> Any:
+    The hyperparameters come in one vector: each argument of a nested ``jit`` costs time for each leaf.
+    """
+
+    def leaf_rule(arrays: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
         is_complex = any(jnp.issubdtype(_dtype(array), np.complexfloating) for array in arrays)
-        enter, leave = (_as_pairs, _as_complex) if is_complex else (_as_real, _cast)
-        outputs = rule(*(enter(array, compute) for array in arrays), **scalars, **dict(flags))
+        enter, leave = (_as_pairs, _as_complex) if is_complex else (_as_real, _as_real)
+        numbers = {name: scalars[i] for i, name in enumerate(names)}
+        outputs = rule(*(enter(array, compute) for array in arrays), **numbers, **dict(flags))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         outputs = tuple(leave(output, dtype) for output, dtype in zip(outputs, dtypes, strict=True))
         for position, (output, array) in enumerate(zip(outputs, arrays, strict=False)):
@@ -163,11 +172,35 @@ def _compile(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...]) -> Ca
                 raise _WrongShape(position, array, output)
         return outputs
 
-    leaf_rule.__name__ = rule.__name__
-    return jax.jit(leaf_rule, static_argnums=(2, 3))
+    def leaves_rule(rows: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
+        return [one(arrays, scalars, dtypes, compute) for arrays in rows]
+
+    leaf_rule.__name__, leaves_rule.__name__ = rule.__name__, f"{rule.__name__}_on_leaves"
+    one = jax.jit(leaf_rule, static_argnums=(2, 3))
+    many = jax.jit(leaves_rule, static_argnums=(2, 3))
+    return lambda rows, *others: many(rows, *others) if len(rows) > 1 else [one(rows[0], *others)]
 
 
 _kept = functools.lru_cache(maxsize=1024)(_compile)
+
+
+def _parts(places: list[int], size: int = 16) -> Iterator[list[int]]:
+    """Many equal leaves in parts of 16, few of them one by one: a trace for each size of a part must pay."""
+    size = size if len(places) >= 4 * size else 1
+    whole = len(places) - len(places) % size
+    yield from (places[i : i + size] for i in range(0, whole, size))
+    yield from ([i] for i in places[whole:])
+
+
+def _stacked(numbers: Iterable[Any], dtype: np.dtype) -> jax.Array:
+    """Hyperparameters as one vector of ``dtype``."""
+    scalars = [value(dtype) if callable(value) else jnp.asarray(value).astype(dtype) for value in numbers]
+    return jnp.stack(scalars) if scalars else jnp.zeros([0], dtype)
+
+
+def _path(tree: PyTree, position: int) -> tuple[Any, ...]:
+    """The key path of a leaf, by its position among the leaves."""
+    return jax.tree_util.tree_leaves_with_path(tree)[position][0]
 
 
 def _as_real(array: Any, dtype: Any) -> jax.Array:
@@ -182,16 +215,6 @@ def _as_pairs(array: Any, dtype: Any) -> jax.Array:
 
 def _as_complex(pairs: jax.Array, dtype: Any) -> jax.Array:
     return jax.lax.complex(pairs[..., 0], pairs[..., 1]).astype(dtype)
-
-
-def _cast(array: Any, dtype: Any) -> jax.Array:
-    return jnp.asarray(array).astype(dtype)
-
-
-def _scalar(value: Any, dtype: np.dtype) -> Any:
-    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        return jnp.asarray(value).astype(dtype)
-    return np.asarray(value, dtype)
 
 
 def _dtype(leaf: Any) -> np.dtype:

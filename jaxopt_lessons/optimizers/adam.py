@@ -41,20 +41,21 @@ def adam_rule(
     g: jax.Array,
     m: jax.Array,
     v: jax.Array,
-    t: jax.Array,
     b1: jax.Array,
     b2: jax.Array,
     eps: jax.Array,
     eps_root: jax.Array,
-    nesterov: bool,
+    correction1: jax.Array,
+    correction2: jax.Array,
+    next_correction1: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     g = numerics.squarable(g)
     m = b1 * m + (1 - b1) * g
     v = b2 * v + (1 - b2) * g**2
-    m_hat = m / numerics.bias_correction(b1, t)
-    v_hat = v / numerics.bias_correction(b2, t)
-    if nesterov:
-        m_hat = b1 * m / numerics.bias_correction(b1, t + 1) + (1 - b1) * g / numerics.bias_correction(b1, t)
+    m_hat = m / correction1
+    v_hat = v / correction2
+    if next_correction1 is not None:  # Nesterov
+        m_hat = b1 * m / next_correction1 + (1 - b1) * g / correction1
     u = m_hat / (numerics.root(v_hat + eps_root) + eps)
     return u, m, v
 
@@ -97,12 +98,13 @@ def scale_by_adam(
             state.mu,
             state.nu,
             params=params,
-            t=t,
             b1=b1,
             b2=b2,
             eps=eps,
             eps_root=eps_root,
-            nesterov=nesterov,
+            correction1=numerics.bias_correction(b1, t),
+            correction2=numerics.bias_correction(b2, t),
+            next_correction1=numerics.bias_correction(b1, numerics.increment(t)) if nesterov else None,
         )
         return updates, ScaleByAdamState(count=t, mu=m, nu=v)
 

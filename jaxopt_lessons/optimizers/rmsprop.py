@@ -33,15 +33,14 @@ class ScaleByRmsState(NamedTuple):
 def rms_rule(
     g: jax.Array,
     v: jax.Array,
-    t: jax.Array,
     decay: jax.Array,
     eps: jax.Array,
+    correction: jax.Array,
     eps_in_sqrt: bool,
-    bias_correction: bool,
 ) -> tuple[jax.Array, jax.Array]:
     g = numerics.squarable(g)
     v = decay * v + (1 - decay) * g**2
-    v_hat = v / numerics.bias_correction(decay, t) if bias_correction else v
+    v_hat = v / correction
     u = g / (numerics.root(v_hat + eps) if eps_in_sqrt else numerics.root(v_hat) + eps)
     return u, v
 
@@ -78,11 +77,10 @@ def scale_by_rms(
             updates,
             state.nu,
             params=params,
-            t=t,
             decay=decay,
             eps=eps,
+            correction=numerics.bias_correction(decay, t) if bias_correction else 1,
             eps_in_sqrt=eps_in_sqrt,
-            bias_correction=bias_correction,
         )
         return updates, ScaleByRmsState(count=t, nu=v)
 

@@ -19,7 +19,7 @@ If the set is not a multiple of the batch, the remainder is
 
 import dataclasses
 import math
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,37 +87,54 @@ class Batches:
         """Whether batch number ``cursor`` is a smaller one."""
         return self.tail > 0 and cursor % self.per_epoch == self.full
 
-    def take(self, key: jax.Array, cursor: jax.Array, tail: bool = False) -> tuple[PyTree, jax.Array | None]:
-        """Batch number ``cursor`` of the run with this key, and its mask (None unless the remainder is "pad").
+    def order(self, key: jax.Array) -> jax.Array | None:
+        """What the order of the examples depends on, from the root key of the run. Call it outside of loops."""
+        return shuffling.seed_words(jax.random.fold_in(key, SHUFFLE_STREAM)) if self.shuffle else None
+
+    def locate(self, order: jax.Array | None, cursor: jax.Array, tail: bool = False) -> "Location":
+        """Where the examples of batch number ``cursor`` of a run are.
 
         Args:
-          key: the root key of the run.
+          order: what ``order(key)`` returned for the root key of the run.
           cursor: which batch, an int32 scalar.
           tail: whether it is a smaller one, as ``is_tail`` says; a shape cannot depend on a traced cursor.
         """
         if self.batch_size is None:
-            return self.data, None
-        size = self.tail if tail else self.batch_size
-        within = jnp.arange(size, dtype=jnp.uint32)
+            return Location()
+        within = jnp.arange(self.tail if tail else self.batch_size, dtype=jnp.uint32)
         mask = None
         if self.remainder == "wrap":
             epoch, first = _multiply_divide(cursor, self.batch_size, self.examples)
-            position = first + within  # may go on into the next epoch
         else:
             epoch, number = cursor // self.per_epoch, cursor % self.per_epoch
             first = number.astype(jnp.uint32) * np.uint32(self.batch_size)
-            position = first + within
             if self.remainder == "pad" and self.examples % self.batch_size:
-                mask = position < self.examples
-                position = jnp.where(mask, position, position % np.uint32(self.examples))
-            elif not self.shuffle:
-                cut = lambda x: jax.lax.dynamic_slice_in_dim(x, first.astype(jnp.int32), size)  # noqa: E731
-                return jax.tree.map(cut, self.data), None
-        if self.shuffle:
-            words = shuffling.seed_words(jax.random.fold_in(key, SHUFFLE_STREAM))
-            position = shuffling.permuted(position, self.examples, words, epoch)
-        rows = (position % np.uint32(self.examples)).astype(jnp.int32)
-        return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), self.data), mask
+                mask = first + within < self.examples
+            elif order is None:
+                return Location(first=first.astype(jnp.int32))
+        position = first + within  # Beyond the last example: on into the next epoch, or masked.
+        rows = position % np.uint32(self.examples)
+        if order is not None:
+            rows = shuffling.permuted(position, self.examples, order, epoch)
+        return Location(rows=rows.astype(jnp.int32), mask=mask)
+
+    def load(self, location: "Location", tail: bool = False) -> tuple[PyTree, jax.Array | None]:
+        """The examples at a location, and their mask (None unless the remainder is "pad")."""
+        if location.rows is not None:
+            rows = location.rows
+            return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), self.data), location.mask
+        if location.first is not None:
+            first, size = location.first, self.tail if tail else self.batch_size
+            return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.data), None
+        return self.data, None
+
+
+class Location(NamedTuple):
+    """The rows of a batch (with a mask of those that count), or the first of consecutive rows, or all rows."""
+
+    rows: jax.Array | None = None
+    mask: jax.Array | None = None
+    first: jax.Array | None = None
 
 
 def minibatches(

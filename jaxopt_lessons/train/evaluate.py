@@ -45,10 +45,8 @@ def _sums(loss_fn: Callable[..., Any], params: Params, batch: PyTree, mask: Any)
 
 @compilation.counted(static_argnums=(0,))
 def _measure_all(loss_fn: Callable[..., Any], params: Params, batches: Batches) -> dict[str, jax.Array]:
-    key = jax.random.key(0)  # not used: the batches are in their own order
-
     def body(number: jax.Array, _: None) -> tuple[jax.Array, dict[str, Weighted]]:
-        batch, mask = batches.take(key, number)
+        batch, mask = batches.load(batches.locate(None, number))
         return number + 1, _sums(loss_fn, params, batch, mask)
 
     parts = []
@@ -56,7 +54,7 @@ def _measure_all(loss_fn: Callable[..., Any], params: Params, batches: Batches) 
         _, sums = jax.lax.scan(body, jnp.int32(0), None, length=batches.full)
         parts.append(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
     if batches.tail:
-        batch, mask = batches.take(key, jnp.int32(batches.full), tail=True)
+        batch, mask = batches.load(batches.locate(None, jnp.int32(batches.full), tail=True), tail=True)
         parts.append(_sums(loss_fn, params, batch, mask))
     totals = jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
     return {name: total.mean() for name, total in totals.items()}

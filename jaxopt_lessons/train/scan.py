@@ -17,8 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks
-from jaxopt_lessons.train.batches import Batches
+from jaxopt_lessons.train.batches import Batches, Location
 from jaxopt_lessons.train.state import TrainState
+
+LOCATED_AT_ONCE = 2**22
+"""Up to this many row numbers (16 MB) are calculated in one go before the loop; more of them inside it."""
 
 Metrics = dict[str, jax.Array]
 StepFn = Callable[..., tuple[TrainState, Metrics]]
@@ -28,19 +31,25 @@ def run_steps(
     step: StepFn, state: TrainState, batches: Batches, first: jax.Array, length: int, tail: bool, unroll: int = 1
 ) -> tuple[TrainState, Metrics]:
     """``length`` steps on the full batches from number ``first`` on, then one on the smaller batch if ``tail``."""
-    key = state.key
+    order = batches.order(state.key)
+    numbers = first + jnp.arange(length, dtype=jnp.int32)
+    located = length * (batches.batch_size or 0) <= LOCATED_AT_ONCE
 
-    def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
-        batch, mask = batches.take(key, number)
+    def locate(number: jax.Array) -> Location:
+        return batches.locate(order, number)
+
+    def body(state: TrainState, where: Any) -> tuple[TrainState, Metrics]:
+        batch, mask = batches.load(where if located else locate(where))
         return step(state, batch, mask)
 
     parts = []
     if length:
-        state, metrics = jax.lax.scan(body, state, first + jnp.arange(length, dtype=jnp.int32), unroll=unroll)
+        where = jax.vmap(locate)(numbers) if located else numbers
+        state, metrics = jax.lax.scan(body, state, where, length=length, unroll=unroll)
         parts.append(metrics)
     if tail:
-        batch, _ = batches.take(key, first + length, tail=True)
-        state, metrics = step(state, batch, None)
+        batch, mask = batches.load(batches.locate(order, first + length, tail=True), tail=True)
+        state, metrics = step(state, batch, mask)
         parts.append(jax.tree.map(lambda x: x[None], metrics))
     return state, parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 

@@ -22,10 +22,9 @@ class EmaState(NamedTuple):
     ema: Params
 
 
-def ema_rule(g: jax.Array, v: jax.Array, t: jax.Array, decay: jax.Array, debias: bool) -> tuple[jax.Array, jax.Array]:
+def ema_rule(g: jax.Array, v: jax.Array, decay: jax.Array, correction: jax.Array) -> tuple[jax.Array, jax.Array]:
     v = decay * v + (1 - decay) * g
-    u = v / numerics.bias_correction(decay, t) if debias else v
-    return u, v
+    return v / correction, v
 
 
 @gradient_transformation
@@ -50,7 +49,8 @@ def ema(decay: DecayRate, debias: bool = True, accumulator_dtype: Any = None) ->
 
     def update(updates: Updates, state: EmaState, params: Params | None = None, **extra: Any) -> Any:
         t = numerics.increment(state.count)
-        updates, v = tree.map_leaves(ema_rule, updates, state.ema, params=params, t=t, decay=decay, debias=debias)
+        correction = numerics.bias_correction(decay, t) if debias else 1
+        updates, v = tree.map_leaves(ema_rule, updates, state.ema, params=params, decay=decay, correction=correction)
         return updates, EmaState(count=t, ema=v)
 
     return init, update

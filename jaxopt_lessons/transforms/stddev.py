@@ -31,16 +31,14 @@ def stddev_rule(
     g: jax.Array,
     m: jax.Array,
     v: jax.Array,
-    t: jax.Array,
     decay: jax.Array,
     eps: jax.Array,
+    correction: jax.Array,
     eps_in_sqrt: bool,
-    bias_correction: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     g = numerics.squarable(g)
     m = decay * m + (1 - decay) * g
     v = decay * v + (1 - decay) * g**2
-    correction = numerics.bias_correction(decay, t) if bias_correction else 1.0
     variance = jnp.maximum(v / correction - (m / correction) ** 2, 0)
     u = g / (numerics.root(variance + eps) if eps_in_sqrt else numerics.root(variance) + eps)
     return u, m, v
@@ -77,11 +75,10 @@ def scale_by_stddev(
             state.mu,
             state.nu,
             params=params,
-            t=t,
             decay=decay,
             eps=eps,
+            correction=numerics.bias_correction(decay, t) if bias_correction else 1,
             eps_in_sqrt=eps_in_sqrt,
-            bias_correction=bias_correction,
         )
         return updates, ScaleByRStdDevState(count=t, mu=m, nu=v)
 
