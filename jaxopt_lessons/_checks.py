@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxopt_lessons.types import Range
 
@@ -47,16 +48,16 @@ def stage(name: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def number(owner: str, name: str, value: Any, allowed: Range, schedules: bool) -> None:
-    """Raises unless ``value`` is a number in ``allowed``, a tracer, or (where ``schedules``) a schedule."""
+def number(owner: str, name: str, value: Any, allowed: Range) -> None:
+    """Raises unless ``value`` is a number in ``allowed``, a tracer, or a schedule where that is allowed."""
     what = f"{owner}: {name}"
     if callable(value) and not isinstance(value, type):
-        if schedules:
+        if allowed.schedules:
             return
         raise TypeError(f"{what} must be {allowed}, not a schedule; got {value!r}.")
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
-    expected = f"{allowed}, or a schedule" if schedules else f"{allowed}"
+    expected = f"{allowed}, or a schedule" if allowed.schedules else f"{allowed}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)):
         raise TypeError(f"{what} must be {expected}; got {value!r} of type {type(value).__name__}.")
     if not isinstance(value, (int, float)):
@@ -72,8 +73,8 @@ def number(owner: str, name: str, value: Any, allowed: Range, schedules: bool) -
         raise ValueError(f"{what} must be {allowed}; got {value!r}.")
 
 
-def milestones(owner: str, name: str, value: Any) -> None:
-    """Raises unless ``value`` maps steps (whole, not negative) to numbers."""
+def milestones(owner: str, name: str, value: Any) -> dict[int, Any]:
+    """A mapping of steps to numbers, in the order of the steps; raises if a step is not a whole number from 0 on."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{owner}: {name} must map steps to numbers, as in {{1000: 0.1}}; got {value!r}.")
     for step in value:
@@ -81,12 +82,14 @@ def milestones(owner: str, name: str, value: Any) -> None:
             raise TypeError(f"{owner}: the steps of {name} must be whole numbers; got {step!r}.")
         if step < 0:
             raise ValueError(f"{owner}: the steps of {name} must not be negative; got {step}.")
+    return {int(step): value[step] for step in sorted(value)}
 
 
-def sequence(owner: str, name: str, value: Any) -> None:
-    """Raises unless ``value`` is a sequence."""
+def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
+    """A list or tuple as a tuple; raises for anything else."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{owner}: {name} must be a list or tuple of numbers; got {value!r}.")
+    return tuple(value)
 
 
 def arguments(owner: str, error: TypeError, given: Iterable[str], known: Sequence[str]) -> NoReturn:
@@ -117,7 +120,7 @@ def transformation_expected(owner: str, value: Any) -> NoReturn:
 
 def increasing(owner: str, name: str, values: Sequence[Any]) -> None:
     """Raises unless the numbers increase strictly; tracers are let through."""
-    known = [value for value in values if not isinstance(value, jax.core.Tracer)]
+    known = [value for value in values if not isinstance(value, Tracer)]
     if any(not a < b for a, b in itertools.pairwise(known)):
         raise ValueError(f"{owner}: {name} must increase; got {tuple(values)}.")
 
@@ -126,7 +129,7 @@ def whole_count(owner: str, count: Any) -> jax.Array:
     """``count`` as an integer array; raises for other numbers."""
     dtype = jax.numpy.result_type(count)
     if not jax.numpy.issubdtype(dtype, np.integer):
-        raise TypeError(f"{owner}: count must be a whole number of updates, of an integer dtype; got {describe(count)}.")
+        raise TypeError(f"{owner}: count must be a whole number of updates, an integer; got {describe(count)}.")
     return jax.numpy.asarray(count)
 
 
@@ -162,14 +165,14 @@ def different_trees(name: str, tree: Any, reference_name: str, reference: Any) -
     if missing or extra:
         parts = []
         if missing:
-            parts.append(f"nothing at {_some(missing)}, where there is {describe(there[missing[0]])} in {reference_name}")
+            parts.append(f"nothing at {_some(missing)}, where {reference_name} has {describe(there[missing[0]])}")
         if extra:
-            parts.append(f"{describe(here[extra[0]])} at {_some(extra)}, where there is nothing in {reference_name}")
-        raise InputError(f"{name} and {reference_name} differ in structure. In {name} there is {'; and '.join(parts)}.")
+            parts.append(f"{describe(here[extra[0]])} at {_some(extra)}, where {reference_name} has nothing")
+        raise InputError(f"{name} and {reference_name} differ in structure. {name} has {'; and '.join(parts)}.")
     where, kind, other = _first_container(tree, reference)
     raise InputError(
-        f"{name} and {reference_name} differ in structure: the same leaves in different containers. At {where} there is "
-        f"{kind} in {name} and {other} in {reference_name}."
+        f"{name} and {reference_name} differ in structure: they have the same leaves in different containers. At "
+        f"{where} {name} has {kind} and {reference_name} has {other}."
     )
 
 
@@ -198,8 +201,8 @@ def _a(kind: type) -> str:
 
 def different_shapes(path: Sequence[Any], name: str, leaf: Any, reference_name: str, reference: Any) -> NoReturn:
     raise InputError(
-        f"at {path_name(path)!r} {name} is {describe(leaf)} and {reference_name} is {describe(reference)}: the shapes "
-        "must be equal, nothing is broadcast."
+        f"at {path_name(path)!r} {name} has {describe(leaf)} and {reference_name} has {describe(reference)}. The "
+        "shapes must be equal; nothing is broadcast."
     )
 
 

@@ -4,12 +4,12 @@ An optimizer, a schedule and a training step are all *values*. ``adam(1e-3)`` ke
 arguments and calls the function only when its result is needed. From that follows everything a value can do:
 
 * it prints as the call that made it, compares and hashes by its arguments, copies and pickles;
-* it is a pytree. Its children are the hyperparameters (arguments annotated with a ``Range``, see ``types``), arrays, and
-  arguments that are values themselves; all other arguments are static, part of the tree's structure. So it passes
+* it is a pytree. Its children are the hyperparameters (arguments annotated with a ``Range``, see ``types``), arrays,
+  and arguments that are values themselves; all other arguments are static, part of the tree's structure. So it passes
   through ``jit``, ``vmap`` and ``grad``, and another learning rate does not compile anything;
 * ``replace`` returns it with some arguments changed, however deeply they are nested.
 
-The arguments are checked once, when the value is built, never when it is unflattened (JAX unflattens with placeholders).
+The arguments are checked once, when the value is built, not when it is unflattened: JAX does that with placeholders.
 """
 
 import difflib
@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.types import Convert, Range
@@ -36,9 +37,6 @@ class Value:
     """Base class of transformations, schedules and steps. Subclasses say what a factory's result is used for."""
 
     __slots__ = ("_arguments", "_children", "_factory", "_hash", "_made", "_structure")
-
-    takes_schedules = False
-    """Whether hyperparameters of this kind of value may be schedules."""
 
     _factory: Callable[..., Any]
     _arguments: Mapping[str, Any]
@@ -194,12 +192,14 @@ class _Specification:
             return value
         container = _container(parameter.annotation)
         if container is Mapping:
-            _checks.milestones(owner, name, value)
-            value = dict(sorted(value.items()))
+            value = _checks.milestones(owner, name, value)
+            items = value.values()
         elif container is Sequence:
-            _checks.sequence(owner, name, value)
-        for item in value.values() if container is Mapping else value if container is Sequence else [value]:
-            _checks.number(owner, name, item, allowed, self.kind.takes_schedules)
+            value = items = _checks.sequence(owner, name, value)
+        else:
+            items = [value]
+        for item in items:
+            _checks.number(owner, name, item, allowed)
         return value
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
@@ -224,11 +224,11 @@ def _specification(factory: Callable[..., Any]) -> _Specification:
 def _metadata(annotation: Any, kind: type[M]) -> M | None:
     """The ``Range`` or ``Convert`` in an annotation such as ``DecayRate | None``; a bare ``float`` is any number."""
     if annotation is float and kind is Range:
-        return kind()
+        return typing.cast(M, Range())
     if typing.get_origin(annotation) is Callable:
         return None
     if typing.get_origin(annotation) is typing.Annotated:
-        return next((item for item in annotation.__metadata__ if isinstance(item, kind)), None)
+        return next((item for item in typing.get_args(annotation)[1:] if isinstance(item, kind)), None)
     return next(filter(None, (_metadata(item, kind) for item in typing.get_args(annotation))), None)
 
 
@@ -331,7 +331,7 @@ def _identity(value: Value) -> tuple[Any, ...]:
 
 def _leaf_identity(leaf: Any) -> Any:
     """A hashable stand-in for a leaf: numbers and arrays by what they hold, tracers and placeholders by identity."""
-    if isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, Tracer):
         return id(leaf)
     if isinstance(leaf, (np.ndarray, np.generic, jax.Array)):
         array = np.asarray(leaf)
@@ -354,7 +354,7 @@ def _is_off(value: Any, default: Any) -> bool:
 
 def _show(value: Any) -> str:
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        if value.shape or isinstance(value, jax.core.Tracer):
+        if value.shape or isinstance(value, Tracer):
             return _checks.describe(value)
         return str(value)
     if isinstance(value, tuple):

@@ -7,13 +7,13 @@ A gradient transformation is a pure pair of functions::
     params         = apply_updates(params, updates)
 
 ``update`` turns gradients into the step to add to the parameters. Clipping, momentum, Adam's scaling and the
-multiplication by minus the learning rate are all gradient transformations; an optimizer is a ``chain`` of them. Here
-each is also a *value*: it prints, compares, pickles, and passes through ``jit``, ``vmap`` and ``grad`` (see ``_value``).
+multiplication by minus the learning rate are all gradient transformations; an optimizer is a ``chain`` of them. Each
+is also a *value*: it prints, compares, pickles, and passes through ``jit``, ``vmap`` and ``grad`` (see ``_value``).
 
 Write one by decorating a function that returns the pair::
 
     @gradient_transformation
-    def scale_by_momentum(decay: DecayRate = 0.9):
+    def scale_by_momentum(decay: DecayRateOrSchedule = 0.9):
         def init(params):
             return TraceState(trace=tree.zeros_like(params))
         def update(updates, state: TraceState, params=None, **extra):
@@ -68,9 +68,8 @@ class GradientTransformation(Value):
     """
 
     __slots__ = ()
-    takes_schedules = True
 
-    def __new__(cls, init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Self:
+    def __new__(cls, init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Any:
         return _from_functions(init, update)
 
     def init(self, params: Params) -> State:
@@ -169,8 +168,8 @@ def _call(pair: _Pair, updates: Updates, state: State, params: Params | None, ex
 def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
     """Makes a factory of gradient transformations from a function that returns ``(init, update)``, or a ``chain``.
 
-    Arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRate`` ...), with ``float``, or
-    given as transformations, schedules or arrays are leaves of the transformation; all others are static. Annotate
+    Arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRateOrSchedule`` ...), with ``float``,
+    or given as transformations, schedules or arrays are leaves of the transformation; all others are static. Annotate
     the ``state`` of ``update`` with its NamedTuple to have a foreign state refused by name.
     """
     return value_factory(GradientTransformation, body)
@@ -209,6 +208,7 @@ def chain(*transforms: Transformation) -> Any:
     Raises:
       TypeError: an argument is not an ``(init, update)`` pair.
     """
+
     def init(params: Params) -> tuple[State, ...]:
         return tuple(stage.init(params) for stage in transforms)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, tree
+from jaxopt_lessons.types import Range
 
 __all__ = [
     "hinge_loss",
@@ -67,7 +68,7 @@ def huber_loss(predictions: Any, targets: Any = None, *, delta: float = 1.0) -> 
     >>> huber_loss(jnp.array([0.5, 3.0]))
     Array([0.125, 2.5  ], dtype=float32)
     """
-    _checks.require(isinstance(delta, jax.core.Tracer) or delta > 0, lambda: f"huber_loss: delta must be > 0; got {delta}.")
+    _checks.number("huber_loss", "delta", delta, Range(0, includes_low=False))
     error = jnp.abs(_errors("huber_loss", predictions, targets))
     inside = jnp.minimum(error, delta)
     return inside**2 / 2 + delta * (error - inside)
@@ -174,10 +175,7 @@ def smooth_labels(labels: Any, alpha: float) -> jax.Array:
     >>> smooth_labels(jnp.array([0.0, 1.0]), 0.1)
     Array([0.05, 0.95], dtype=float32)
     """
-    _checks.require(
-        isinstance(alpha, jax.core.Tracer) or 0 <= alpha <= 1,
-        lambda: f"smooth_labels: alpha must be in [0, 1]; got {alpha}.",
-    )
+    _checks.number("smooth_labels", "alpha", alpha, Range(0, 1))
     labels = _as_float(labels)
     return (1 - alpha) * labels + alpha / labels.shape[-1]
 

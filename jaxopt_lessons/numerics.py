@@ -10,8 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons.types import Number
-
 
 def float_dtype() -> jnp.dtype:
     """The dtype of a plain float in JAX: float32, or float64 where x64 is enabled."""
@@ -67,6 +65,6 @@ def squarable(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isinf(x), x, jnp.clip(x, -limit, limit))
 
 
-def as_float(x: Number) -> jax.Array:
+def as_float(x: Any) -> jax.Array:
     """``x`` as a strongly typed scalar of ``float_dtype()``."""
     return jnp.asarray(x, float_dtype())

@@ -104,16 +104,18 @@ def map_leaves(
       InputError: the trees differ in structure or shape, or a gradient is not floating point or complex.
     """
     leaves, treedef = jax.tree.flatten(updates)
-    targets = leaves if params is None else _matching(treedef, updates, params, "the parameters")
+    targets = leaves if params is None else _matching(treedef, updates, params, "params")
     for i, (leaf, target) in enumerate(zip(leaves, targets, strict=True)):
         if not is_trainable(leaf):
             _checks.not_differentiable(_path(updates, i), leaf)
         if np.shape(leaf) != np.shape(target):
-            _checks.different_shapes(_path(updates, i), "the gradient", leaf, "the parameter", target)
+            _checks.different_shapes(_path(updates, i), "updates", leaf, "params", target)
         if not is_trainable(target):
             _checks.untrained_parameter(_path(updates, i), target)
-    state_columns = [_matching(treedef, updates, tree, "the state") for tree in states]
-    read_columns = [targets if tree is params else _matching(treedef, updates, tree, "a tree") for tree in read]
+    state_columns = [_matching(treedef, updates, tree, "state") for tree in states]
+    read_columns = [
+        targets if tree is params else _matching(treedef, updates, tree, "a tree that is read") for tree in read
+    ]
     chosen = treedef.flatten_up_to(where) if where is not None else [True] * len(leaves)
 
     flags = {name: value for name, value in hyper.items() if value is None or isinstance(value, (bool, str))}
@@ -194,7 +196,7 @@ def _parts(places: list[int], size: int = 16) -> Iterator[list[int]]:
 
 def _stacked(numbers: Iterable[Any], dtype: np.dtype) -> jax.Array:
     """Hyperparameters as one vector of ``dtype``."""
-    scalars = [value(dtype) if callable(value) else jnp.asarray(value).astype(dtype) for value in numbers]
+    scalars: list[Any] = [value(dtype) if callable(value) else jnp.asarray(value).astype(dtype) for value in numbers]
     return jnp.stack(scalars) if scalars else jnp.zeros([0], dtype)
 
 
@@ -229,7 +231,7 @@ def _matching(treedef: Any, updates: Updates, tree: PyTree, name: str) -> list[A
         return leaves
     leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf if is_trainable(leaf) else None, tree))
     if structure != treedef:
-        _checks.different_trees("the gradient", updates, name, jax.tree.unflatten(structure, leaves))
+        _checks.different_trees("updates", updates, name, jax.tree.unflatten(structure, leaves))
     return leaves
 
 
@@ -247,7 +249,7 @@ def mask_leaves(mask: Mask, params: Params) -> PyTree:
       params: the tree to describe.
     """
     if callable(mask) and jax.tree_util.all_leaves([mask]):
-        if _positional_arguments(mask) == 2:
+        if required_arguments(mask) == 2:
             return jax.tree_util.tree_map_with_path(
                 lambda path, leaf: bool(mask(_checks.path_name(path), leaf)) if is_trainable(leaf) else None, params
             )
@@ -272,7 +274,8 @@ def _as_bool(chosen: Any) -> bool:
     return bool(chosen)
 
 
-def _positional_arguments(function: Callable[..., Any]) -> int:
+def required_arguments(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function has that no default stands in for."""
     parameters = inspect.signature(function).parameters.values()
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)
 

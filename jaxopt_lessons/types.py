@@ -5,9 +5,8 @@ Trees
     gradients when it enters a chain of transformations and the step to add to the parameters when it leaves.
 
 Numbers
-    An argument annotated with one of the aliases below is a *hyperparameter*: a leaf of the transformation, checked
-    against the range in the alias when the transformation is built, and in a transformation (not in a schedule) it may
-    be a schedule, a callable ``count -> number``.
+    An argument annotated with one of the aliases below is a *hyperparameter*: a leaf of the value, checked against the
+    range in the alias when the value is built.
 
     ====================  ==================================================
     ``Scalar``            any finite number
@@ -17,6 +16,9 @@ Numbers
     ``Steps``             a whole number of steps, at least 1
     ``Offset``            a whole number of steps, at least 0
     ====================  ==================================================
+
+    ``ScalarOrSchedule``, ``NonNegativeOrSchedule`` ... may also be a schedule, a callable ``count -> number``. NumPy
+    scalars are as good as Python's, and so are arrays without axes.
 
 Field names of optimizer states
     ``count``             updates made so far, int32, saturating
@@ -33,14 +35,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 import jax
-import numpy as np
 
 Params: TypeAlias = Any
 Updates: TypeAlias = Any
 State: TypeAlias = Any
 PyTree: TypeAlias = Any
 
-Number: TypeAlias = int | float | np.generic | np.ndarray | jax.Array
+Number: TypeAlias = float | jax.Array
 ScheduleFn: TypeAlias = Callable[[Any], Any]
 """``count -> number``: a ``Schedule`` of this library, of optax, or a function of one's own."""
 
@@ -57,6 +58,7 @@ class Range:
     includes_low: bool = True
     includes_high: bool = True
     whole: bool = False
+    schedules: bool = False
 
     def __contains__(self, value: Any) -> bool:
         above = value >= self.low if self.includes_low else value > self.low
@@ -81,9 +83,13 @@ class Convert:
     function: Callable[[str, Any], Any]
 
 
-Scalar: TypeAlias = Annotated[Number | ScheduleFn, Range()]
-NonNegative: TypeAlias = Annotated[Number | ScheduleFn, Range(0)]
-Positive: TypeAlias = Annotated[Number | ScheduleFn, Range(0, includes_low=False)]
-DecayRate: TypeAlias = Annotated[Number | ScheduleFn, Range(0, 1, includes_high=False)]
+Scalar: TypeAlias = Annotated[Number, Range()]
+NonNegative: TypeAlias = Annotated[Number, Range(0)]
+Positive: TypeAlias = Annotated[Number, Range(0, includes_low=False)]
+DecayRate: TypeAlias = Annotated[Number, Range(0, 1, includes_high=False)]
 Steps: TypeAlias = Annotated[Number, Range(1, 2**31 - 1, whole=True)]
 Offset: TypeAlias = Annotated[Number, Range(0, 2**31 - 1, whole=True)]
+
+ScalarOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(schedules=True)]
+NonNegativeOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, schedules=True)]
+DecayRateOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, 1, includes_high=False, schedules=True)]

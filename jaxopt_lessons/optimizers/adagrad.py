@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.types import NonNegative, Params, Updates
+from jaxopt_lessons.types import NonNegative, NonNegativeOrSchedule, Params, Updates
 
 
 class ScaleByRssState(NamedTuple):
@@ -32,7 +32,7 @@ def rss_rule(g: jax.Array, s: jax.Array, eps: jax.Array) -> tuple[jax.Array, jax
 
 
 @gradient_transformation
-def scale_by_rss(initial_accumulator_value: NonNegative = 0.1, eps: NonNegative = 1e-7) -> Any:
+def scale_by_rss(initial_accumulator_value: NonNegative = 0.1, eps: NonNegativeOrSchedule = 1e-7) -> Any:
     """Divides the updates by the root of the sum of their squares to date.
 
     Args:
@@ -57,7 +57,9 @@ def scale_by_rss(initial_accumulator_value: NonNegative = 0.1, eps: NonNegative 
 
 @gradient_transformation
 def adagrad(
-    learning_rate: NonNegative, initial_accumulator_value: NonNegative = 0.1, eps: NonNegative = 1e-7
+    learning_rate: NonNegativeOrSchedule,
+    initial_accumulator_value: NonNegative = 0.1,
+    eps: NonNegativeOrSchedule = 1e-7,
 ) -> Any:
     """Adagrad: gradient descent with each gradient divided by the root of the sum of its squares.
 

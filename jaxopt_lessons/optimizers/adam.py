@@ -28,7 +28,7 @@ from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
-from jaxopt_lessons.types import DecayRate, Mask, NonNegative, Params, Updates
+from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
 class ScaleByAdamState(NamedTuple):
@@ -62,10 +62,10 @@ def adam_rule(
 
 @gradient_transformation
 def scale_by_adam(
-    b1: DecayRate = 0.9,
-    b2: DecayRate = 0.999,
-    eps: NonNegative = 1e-8,
-    eps_root: NonNegative = 0.0,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
     mu_dtype: Any = None,
     *,
     nesterov: bool = False,
@@ -113,11 +113,11 @@ def scale_by_adam(
 
 @gradient_transformation
 def adam(
-    learning_rate: NonNegative,
-    b1: DecayRate = 0.9,
-    b2: DecayRate = 0.999,
-    eps: NonNegative = 1e-8,
-    eps_root: NonNegative = 0.0,
+    learning_rate: NonNegativeOrSchedule,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
     mu_dtype: Any = None,
     *,
     nesterov: bool = False,
@@ -142,13 +142,13 @@ def adam(
 
 @gradient_transformation
 def adamw(
-    learning_rate: NonNegative,
-    b1: DecayRate = 0.9,
-    b2: DecayRate = 0.999,
-    eps: NonNegative = 1e-8,
-    eps_root: NonNegative = 0.0,
+    learning_rate: NonNegativeOrSchedule,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
     mu_dtype: Any = None,
-    weight_decay: NonNegative = 1e-4,
+    weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
     *,
     nesterov: bool = False,

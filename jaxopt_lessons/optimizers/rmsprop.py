@@ -22,7 +22,7 @@ from jaxopt_lessons.core import chain, gradient_transformation, identity
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.stddev import scale_by_stddev
 from jaxopt_lessons.transforms.trace import trace
-from jaxopt_lessons.types import DecayRate, NonNegative, Params, Updates
+from jaxopt_lessons.types import DecayRateOrSchedule, NonNegative, NonNegativeOrSchedule, Params, Updates
 
 
 class ScaleByRmsState(NamedTuple):
@@ -47,8 +47,8 @@ def rms_rule(
 
 @gradient_transformation
 def scale_by_rms(
-    decay: DecayRate = 0.9,
-    eps: NonNegative = 1e-8,
+    decay: DecayRateOrSchedule = 0.9,
+    eps: NonNegativeOrSchedule = 1e-8,
     initial_scale: NonNegative = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
@@ -89,13 +89,13 @@ def scale_by_rms(
 
 @gradient_transformation
 def rmsprop(
-    learning_rate: NonNegative,
-    decay: DecayRate = 0.9,
-    eps: NonNegative = 1e-8,
+    learning_rate: NonNegativeOrSchedule,
+    decay: DecayRateOrSchedule = 0.9,
+    eps: NonNegativeOrSchedule = 1e-8,
     initial_scale: NonNegative = 0.0,
     eps_in_sqrt: bool = True,
     centered: bool = False,
-    momentum: DecayRate | None = None,
+    momentum: DecayRateOrSchedule | None = None,
     nesterov: bool = False,
     bias_correction: bool = False,
 ) -> Any:

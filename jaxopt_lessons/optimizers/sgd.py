@@ -26,13 +26,13 @@ from jaxopt_lessons.core import chain, gradient_transformation, identity
 from jaxopt_lessons.transforms.ema import ema
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.trace import trace
-from jaxopt_lessons.types import DecayRate, NonNegative
+from jaxopt_lessons.types import DecayRateOrSchedule, NonNegativeOrSchedule
 
 
 @gradient_transformation
 def sgd(
-    learning_rate: NonNegative,
-    momentum: DecayRate | None = None,
+    learning_rate: NonNegativeOrSchedule,
+    momentum: DecayRateOrSchedule | None = None,
     nesterov: bool = False,
     accumulator_dtype: Any = None,
 ) -> Any:
@@ -55,11 +55,11 @@ def sgd(
 
 
 @gradient_transformation
-def ema_momentum(learning_rate: NonNegative, beta: DecayRate = 0.9, debias: bool = False) -> Any:
+def ema_momentum(learning_rate: NonNegativeOrSchedule, beta: DecayRateOrSchedule = 0.9, debias: bool = False) -> Any:
     """The momentum of the course: step along the exponentially weighted average of the gradients.
 
-    ``v = beta * v + (1 - beta) * g``, ``p = p - learning_rate * v``. Across a narrow valley the gradients change sign and
-    their average is small; along it they agree and the average stays.
+    ``v = beta * v + (1 - beta) * g``, ``p = p - learning_rate * v``. Across a narrow valley the gradients change sign
+    and their average is small; along it they agree and the average stays.
 
     Equivalent to ``chain(ema(beta, debias), scale_by_learning_rate(learning_rate))``.
 

@@ -1,7 +1,7 @@
 """A straight line between two numbers.
 
-    x = clip((count - transition_begin) / transition_steps, 0, 1)
-    value = init_value + (end_value - init_value) * x
+x = clip((count - transition_begin) / transition_steps, 0, 1)
+value = init_value + (end_value - init_value) * x
 """
 
 from typing import Any
@@ -14,7 +14,9 @@ from jaxopt_lessons.types import Offset, Scalar, Steps
 
 
 @schedule
-def linear_schedule(init_value: Scalar, end_value: Scalar, transition_steps: Steps, transition_begin: Offset = 0) -> Any:
+def linear_schedule(
+    init_value: Scalar, end_value: Scalar, transition_steps: Steps, transition_begin: Offset = 0
+) -> Any:
     """From ``init_value`` to ``end_value`` on a straight line, and constant before and after it.
 
     Args:

@@ -18,9 +18,7 @@ from jaxopt_lessons.types import Scalar
 
 
 @schedule
-def piecewise_constant_schedule(
-    init_value: Scalar, boundaries_and_scales: Mapping[int, Scalar] | None = None
-) -> Any:
+def piecewise_constant_schedule(init_value: Scalar, boundaries_and_scales: Mapping[int, Scalar] | None = None) -> Any:
     """``init_value``, multiplied by each scale from its boundary on.
 
     Args:

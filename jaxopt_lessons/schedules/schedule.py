@@ -15,9 +15,9 @@ Write one by decorating a function that returns ``count -> number``::
             return init_value * jax.lax.rsqrt(1 + count / steps)
         return value
 
-``value`` gets ``count`` as an int32 array, at least 0; the result is cast to float32 (float64 under x64). Hyperparameters
-arrive as plain numbers or scalars. Whole numbers of steps stay integers, so that ``count < boundary`` is exact up to
-2^31; where time enters a formula, use the ratio ``count / steps``.
+``value`` gets ``count`` as an integer array, at least 0; the result is cast to float32 (float64 under x64). The
+arguments arrive as plain numbers or scalars. Whole numbers of steps stay integers, so that ``count < boundary`` is
+exact up to 2^31; where time enters a formula, use the ratio ``count / steps``.
 """
 
 from collections.abc import Callable, Sequence
@@ -141,8 +141,9 @@ def join_schedules(schedules: ScheduleLikes, boundaries: Sequence[Offset]) -> An
     """
     _checks.require(
         len(boundaries) == len(schedules) - 1,
-        lambda: f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries; "
-        f"got {len(boundaries)}.",
+        lambda: (
+            f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries; got {len(boundaries)}."
+        ),
     )
     _checks.increasing("join_schedules", "boundaries", boundaries)
 

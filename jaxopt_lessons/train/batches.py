@@ -124,7 +124,7 @@ class Batches:
             rows = location.rows
             return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), self.data), location.mask
         if location.first is not None:
-            first, size = location.first, self.tail if tail else self.batch_size
+            first, size = location.first, self.tail if tail else self.batch_size or 0
             return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.data), None
         return self.data, None
 

@@ -99,13 +99,7 @@ def fit(
     began = time.perf_counter()
     batches = _planned(data, batch_size, shuffle, remainder)
     total = _total_steps(epochs, steps, batches, int(state.cursor))
-    validation = None
-    if val is not None:
-        size = val_batch_size if val_batch_size is not None else batches.batch_size
-        validation = minibatches(val, size, shuffle=False)
-        val_loss_fn = val_loss_fn if val_loss_fn is not None else _loss_of(step)
-    else:
-        _checks.require(val_loss_fn is None and val_batch_size is None, "fit: val_* is given, but no val.")
+    validate = _validation(step, val, val_batch_size, val_loss_fn, batches)
 
     history = History()
     steps_before = int(state.step)
@@ -132,9 +126,8 @@ def fit(
                 state, metrics = _run_chunk(step, state, batches, chunk.length, chunk.tail)
                 val_metrics = {}
                 is_last = chunk.first + chunk.steps == cursor_before + total
-                if validation is not None and (chunk.ends_epoch or is_last):
-                    measured = measure_all(val_loss_fn, state.params, validation)
-                    val_metrics = {f"val_{name}": value for name, value in measured.items()}
+                if validate is not None and (chunk.ends_epoch or is_last):
+                    val_metrics = validate(state)
                 pending.append((chunk, metrics, val_metrics))
                 if len(pending) > 1:
                     record()
@@ -177,12 +170,23 @@ def _total_steps(epochs: int | None, steps: int | None, batches: Batches, cursor
     return batches.epoch_start(epoch + epochs) - batches.epoch_start(epoch)
 
 
-def _loss_of(step: StepFn) -> Callable[..., Any]:
-    loss_fn = getattr(step, "loss_fn", None)
-    _checks.require(
-        loss_fn is not None, "fit: a step that was not made by make_step has no loss to validate: say val_loss_fn=..."
-    )
-    return loss_fn  # type: ignore[return-value]
+def _validation(
+    step: StepFn, val: PyTree, batch_size: int | None, loss_fn: Callable[..., Any] | None, batches: Batches
+) -> Callable[[TrainState], dict[str, jax.Array]] | None:
+    """What measures ``val_loss`` and the other ``val_*`` of a state, or None if there is nothing to measure."""
+    if val is None:
+        _checks.require(loss_fn is None and batch_size is None, "fit: val_loss_fn or val_batch_size without val.")
+        return None
+    measured = loss_fn if loss_fn is not None else getattr(step, "loss_fn", None)
+    if measured is None:
+        raise ValueError("fit: a step that make_step did not make has no loss to validate with; say val_loss_fn=...")
+    planned = minibatches(val, batch_size if batch_size is not None else batches.batch_size, shuffle=False)
+
+    def validate(state: TrainState) -> dict[str, jax.Array]:
+        means = measure_all(measured, state.params, planned)
+        return {f"val_{name}": mean for name, mean in means.items()}
+
+    return validate
 
 
 def _chunks(batches: Batches, cursor: int, total: int) -> Iterator[_Chunk]:

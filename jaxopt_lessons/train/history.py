@@ -1,9 +1,9 @@
 """``History``: what a run measured, as NumPy columns.
 
-    history["loss"]              one number for each step
-    history["val_loss"]          one number for each validation
-    history.steps("val_loss")    the step after which each of them was measured
-    history.epoch_mean("loss")   one number for each epoch, every example with equal weight
+history["loss"]              one number for each step
+history["val_loss"]          one number for each validation
+history.steps("val_loss")    the step after which each of them was measured
+history.epoch_mean("loss")   one number for each epoch, every example with equal weight
 """
 
 from collections.abc import Iterator, Mapping

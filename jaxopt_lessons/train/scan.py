@@ -73,8 +73,10 @@ def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainS
     def scan(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
         _checks.require(
             batches.tail == 0,
-            lambda: f"make_scan: the last batch of an epoch has {batches.tail} examples instead of "
-            f"{batches.batch_size}. Use remainder='drop', 'pad' or 'wrap', or make_epoch.",
+            lambda: (
+                f"make_scan: the last batch of an epoch has {batches.tail} examples instead of "
+                f"{batches.batch_size}. Use remainder='drop', 'pad' or 'wrap', or make_epoch."
+            ),
         )
         return run_steps(step, state, batches, state.cursor, length, tail=False, unroll=unroll)
 
@@ -86,7 +88,8 @@ def make_epoch(step: StepFn, batches: Batches, *, unroll: int = 1) -> Callable[.
 
     Args:
       step: a step, made by ``make_step``.
-      batches: the data and its plan, made by ``minibatches``; not with remainder "wrap", whose batches belong to no epoch.
+      batches: the data and its plan, made by ``minibatches``; not with remainder "wrap", where a batch may belong to
+        two epochs.
       unroll: how many steps to write out in the body of the loop.
 
     Returns:

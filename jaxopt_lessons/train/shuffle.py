@@ -10,10 +10,10 @@ Each round of a Feistel network (Luby & Rackoff 1988, here with addition modulo 
     l = (l + hash(r)) mod a
     r = (r + hash(l)) mod b
 
-is a bijection of ``0 ... a b - 1``, whatever the hash is. The ``n - a b < a`` numbers left over are mixed in by shifting:
-the network acts on the first ``a b`` numbers, then on the last ``a b``, then on the first again. For very small ``n``, where
-a network has too few permutations, random numbers are sorted instead. The order is random for statistics, not for
-cryptography.
+is a bijection of ``0 ... a b - 1``, whatever the hash is. The few numbers left over are mixed in by shifting: the
+network acts on the first ``a b`` numbers, then on the last ``a b``, then on the first again. For very small ``n``,
+where a network has too few permutations, random numbers are sorted instead. The order is random for statistics, not
+for cryptography.
 """
 
 import math

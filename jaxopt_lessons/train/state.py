@@ -71,7 +71,7 @@ def _as_array(path: Any, leaf: Any) -> jax.Array:
             "functions and settings out of the state, with equinox.partition(model, equinox.is_array) for instance."
         )
     array = jnp.asarray(leaf)
-    return array if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else array.astype(array.dtype)
+    return array if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else array.astype(array.dtype)
 
 
 def _as_parameter(path: Any, leaf: Any) -> jax.Array:
@@ -88,7 +88,7 @@ def _as_key(key: Any) -> jax.Array:
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(int(key))
     if isinstance(key, jax.Array):
-        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             return key
         if key.dtype == jnp.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(key)

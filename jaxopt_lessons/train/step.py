@@ -44,7 +44,7 @@ class Weighted(NamedTuple):
 
 
 class Step(Value):
-    """A pure function ``(state, batch) -> (state, metrics)``, as a value whose leaves are the hyperparameters of ``tx``.
+    """A pure function ``(state, batch) -> (state, metrics)``, as a value: its leaves are the hyperparameters of ``tx``.
 
     ``metrics`` is a dict of scalars: ``loss``, the metrics of the loss function, and ``weight``, the number of examples
     (or the weight of a ``Weighted`` loss) they are means over.
@@ -174,7 +174,4 @@ def takes_key(loss_fn: Callable[..., Any]) -> bool:
         parameters = inspect.signature(loss_fn).parameters
     except (TypeError, ValueError):
         return False
-    positional = [
-        p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
-    ]
-    return len(positional) > 2 or "key" in parameters
+    return tree.required_arguments(loss_fn) > 2 or "key" in parameters

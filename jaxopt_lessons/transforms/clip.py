@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import tree
 from jaxopt_lessons.core import EmptyState, gradient_transformation
-from jaxopt_lessons.types import NonNegative, Params, Updates
+from jaxopt_lessons.types import NonNegativeOrSchedule, Params, Updates
 
 
 def clip_rule(g: jax.Array, max_delta: jax.Array) -> jax.Array:
@@ -32,7 +32,7 @@ def rescale_rule(g: jax.Array, norm: jax.Array, max_norm: jax.Array) -> jax.Arra
 
 
 @gradient_transformation
-def clip(max_delta: NonNegative) -> Any:
+def clip(max_delta: NonNegativeOrSchedule) -> Any:
     """Limits every entry to ``[-max_delta, max_delta]``. NaN stays NaN.
 
     Args:
@@ -53,7 +53,7 @@ def clip(max_delta: NonNegative) -> Any:
 
 
 @gradient_transformation
-def clip_by_global_norm(max_norm: NonNegative) -> Any:
+def clip_by_global_norm(max_norm: NonNegativeOrSchedule) -> Any:
     """Scales all updates down together so that their global norm is at most ``max_norm``.
 
     Args:

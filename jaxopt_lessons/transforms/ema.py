@@ -14,7 +14,7 @@ import jax
 
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import gradient_transformation
-from jaxopt_lessons.types import DecayRate, Params, Updates
+from jaxopt_lessons.types import DecayRateOrSchedule, Params, Updates
 
 
 class EmaState(NamedTuple):
@@ -28,7 +28,7 @@ def ema_rule(g: jax.Array, v: jax.Array, decay: jax.Array, correction: jax.Array
 
 
 @gradient_transformation
-def ema(decay: DecayRate, debias: bool = True, accumulator_dtype: Any = None) -> Any:
+def ema(decay: DecayRateOrSchedule, debias: bool = True, accumulator_dtype: Any = None) -> Any:
     """Replaces the updates by their exponentially weighted average.
 
     Args:

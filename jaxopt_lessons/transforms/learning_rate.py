@@ -13,7 +13,7 @@ import jax
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import gradient_transformation
 from jaxopt_lessons.transforms.scale import scale_rule
-from jaxopt_lessons.types import NonNegative, Params, Scalar, Updates
+from jaxopt_lessons.types import NonNegativeOrSchedule, Params, ScalarOrSchedule, Updates
 
 
 class ScaleByScheduleState(NamedTuple):
@@ -21,7 +21,7 @@ class ScaleByScheduleState(NamedTuple):
 
 
 @gradient_transformation
-def scale_by_schedule(step_size_fn: Scalar) -> Any:
+def scale_by_schedule(step_size_fn: ScalarOrSchedule) -> Any:
     """Multiplies the updates by the schedule's value: ``u = step_size_fn(count) * g``.
 
     Args:
@@ -41,7 +41,7 @@ def scale_by_schedule(step_size_fn: Scalar) -> Any:
 
 
 @gradient_transformation
-def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Any:
+def scale_by_learning_rate(learning_rate: NonNegativeOrSchedule, *, flip_sign: bool = True) -> Any:
     """Multiplies the updates by minus the learning rate: ``u = -learning_rate(count) * g``.
 
     Args:

@@ -11,7 +11,7 @@ import jax
 
 from jaxopt_lessons import tree
 from jaxopt_lessons.core import EmptyState, gradient_transformation
-from jaxopt_lessons.types import Params, Scalar, Updates
+from jaxopt_lessons.types import Params, ScalarOrSchedule, Updates
 
 
 def scale_rule(g: jax.Array, step_size: jax.Array) -> jax.Array:
@@ -19,7 +19,7 @@ def scale_rule(g: jax.Array, step_size: jax.Array) -> jax.Array:
 
 
 @gradient_transformation
-def scale(step_size: Scalar) -> Any:
+def scale(step_size: ScalarOrSchedule) -> Any:
     """Multiplies the updates by a number: ``u = step_size * g``.
 
     Args:

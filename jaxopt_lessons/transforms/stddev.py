@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import gradient_transformation
-from jaxopt_lessons.types import DecayRate, NonNegative, Params, Updates
+from jaxopt_lessons.types import DecayRateOrSchedule, NonNegative, NonNegativeOrSchedule, Params, Updates
 
 
 class ScaleByRStdDevState(NamedTuple):
@@ -46,8 +46,8 @@ def stddev_rule(
 
 @gradient_transformation
 def scale_by_stddev(
-    decay: DecayRate = 0.9,
-    eps: NonNegative = 1e-8,
+    decay: DecayRateOrSchedule = 0.9,
+    eps: NonNegativeOrSchedule = 1e-8,
     initial_scale: NonNegative = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,

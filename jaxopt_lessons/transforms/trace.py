@@ -15,7 +15,7 @@ import jax
 
 from jaxopt_lessons import tree
 from jaxopt_lessons.core import gradient_transformation
-from jaxopt_lessons.types import DecayRate, Params, Updates
+from jaxopt_lessons.types import DecayRateOrSchedule, Params, Updates
 
 
 class TraceState(NamedTuple):
@@ -29,7 +29,7 @@ def trace_rule(g: jax.Array, m: jax.Array, decay: jax.Array, nesterov: bool) -> 
 
 
 @gradient_transformation
-def trace(decay: DecayRate, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
+def trace(decay: DecayRateOrSchedule, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
     """Replaces the updates by a decaying sum of them: ``m = decay * m + g``.
 
     Args:

@@ -15,7 +15,7 @@ import jax
 
 from jaxopt_lessons import _checks, tree
 from jaxopt_lessons.core import EmptyState, gradient_transformation
-from jaxopt_lessons.types import Mask, NonNegative, Params, Updates
+from jaxopt_lessons.types import Mask, NonNegativeOrSchedule, Params, Updates
 
 
 def decay_rule(g: jax.Array, p: jax.Array, weight_decay: jax.Array) -> jax.Array:
@@ -23,7 +23,7 @@ def decay_rule(g: jax.Array, p: jax.Array, weight_decay: jax.Array) -> jax.Array
 
 
 @gradient_transformation
-def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Mask | None = None) -> Any:
+def add_decayed_weights(weight_decay: NonNegativeOrSchedule = 0.0, mask: Mask | None = None) -> Any:
     """Adds the decayed parameters to the updates: ``u = g + weight_decay * p``.
 
     Args:

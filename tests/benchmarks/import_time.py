@@ -1,6 +1,6 @@
 """How long ``import jaxopt_lessons`` takes beside ``import jax``, each in a fresh process.
 
-    python tests/benchmarks/import_time.py [--rounds 11]
+python tests/benchmarks/import_time.py [--rounds 11]
 """
 
 import argparse

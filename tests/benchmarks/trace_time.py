@@ -2,9 +2,9 @@
 
     python tests/benchmarks/trace_time.py [--rounds 9] [--leaves 1000]
 
-"trace" is the time to make the program (``jit(update).trace``), "lower" that to hand it to the compiler. Every round does
-both libraries one after the other, each with a new function, so that nothing of the program is cached; the figures to
-quote are the medians of the ratios within a round.
+"trace" is the time to make the program (``jit(update).trace``), "lower" that to hand it to the compiler. Every round
+does both libraries one after the other, each with a new function and empty caches; the figures to quote are the medians
+of the ratios within a round.
 """
 
 import argparse

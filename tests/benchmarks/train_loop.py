@@ -9,6 +9,7 @@ quote, the medians of the ratios within a round. Compilation is not timed.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def compare(name: str, sizes: tuple[int, ...], examples: int, batch_size: int, r
     y = rng.integers(0, classes, examples).astype(np.int32)
     weights = [
         (rng.standard_normal((m, n), dtype=np.float32) / np.sqrt(m), np.zeros(n, np.float32))
-        for m, n in zip(sizes[:-1], sizes[1:], strict=True)
+        for m, n in itertools.pairwise(sizes)
     ]
     steps = examples // batch_size
     loops: dict[str, Callable[[], None]] = {
