@@ -126,11 +126,16 @@ def increasing(owner: str, name: str, values: Sequence[Any]) -> None:
 
 
 def whole_count(owner: str, count: Any) -> jax.Array:
-    """``count`` as an integer array; raises for other numbers."""
+    """``count`` as an array of signed integers, so that differences are right; raises for other numbers."""
     dtype = jax.numpy.result_type(count)
     if not jax.numpy.issubdtype(dtype, np.integer):
         raise TypeError(f"{owner}: count must be a whole number of updates, an integer; got {describe(count)}.")
-    return jax.numpy.asarray(count)
+    count = jax.numpy.asarray(count)
+    if count.dtype == np.int64:
+        return count
+    if count.dtype in (np.uint32, np.uint64):
+        count = jax.numpy.minimum(count, np.asarray(np.iinfo(np.int32).max, count.dtype))
+    return count.astype(np.int32)
 
 
 def require(condition: bool, message: str | Callable[[], str]) -> None:

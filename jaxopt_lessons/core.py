@@ -168,7 +168,7 @@ def _call(pair: _Pair, updates: Updates, state: State, params: Params | None, ex
 def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
     """Makes a factory of gradient transformations from a function that returns ``(init, update)``, or a ``chain``.
 
-    Arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRateOrSchedule`` ...), with ``float``,
+    Arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRateOrSchedule``), with ``float``,
     or given as transformations, schedules or arrays are leaves of the transformation; all others are static. Annotate
     the ``state`` of ``update`` with its NamedTuple to have a foreign state refused by name.
     """
@@ -219,6 +219,8 @@ def chain(*transforms: Transformation) -> Any:
         for stage, stage_state in zip(transforms, state, strict=True):
             updates, stage_state = stage.update(updates, stage_state, params, **extra)
             new_state.append(stage_state)
+        if not transforms:
+            updates = tree.map_leaves(_identity_rule, updates, params=params)
         return updates, tuple(new_state)
 
     return init, update

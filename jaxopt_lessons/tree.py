@@ -45,16 +45,19 @@ def full_like(params: Params, fill: Any, dtype: Any = None) -> PyTree:
     """A tree of constants with the structure, shapes and shardings of ``params``.
 
     Leaves that are not trainable become None. The dtype is that of the parameter, but float32 for half precision: an
-    average with decay 0.999 does not move in bfloat16. ``dtype`` overrides it (a complex leaf stays complex).
+    average with decay 0.999 does not move in bfloat16. ``dtype`` overrides it. A complex leaf stays complex and gets
+    ``fill`` in both parts.
     """
 
     def full(leaf: Any) -> Any:
         if not is_trainable(leaf):
             return None
-        real = jnp.dtype(dtype) if dtype is not None else compute_dtype(_dtype(leaf))
-        is_complex = jnp.issubdtype(_dtype(leaf), np.complexfloating)
-        kept = jnp.result_type(real, np.complex64) if is_complex else real
-        return jnp.full_like(leaf, jnp.asarray(fill).astype(kept), dtype=kept)
+        kept = jnp.dtype(dtype) if dtype is not None else compute_dtype(_dtype(leaf))
+        value = jnp.asarray(fill).astype(kept)
+        if jnp.issubdtype(_dtype(leaf), np.complexfloating):  # a pair of real numbers, each of them filled
+            part = value.astype(compute_dtype(kept))
+            value = jax.lax.complex(part, part)
+        return jnp.full_like(leaf, value, dtype=value.dtype)
 
     return jax.tree.map(full, params)
 
@@ -76,6 +79,7 @@ def map_leaves(
     params: Params | None = None,
     read: Sequence[PyTree] = (),
     where: PyTree | None = None,
+    states_have_shape: bool = True,
     **hyper: Any,
 ) -> Any:
     """Applies an update rule to every leaf of ``updates``.
@@ -94,6 +98,8 @@ def map_leaves(
       read: further trees that the rule only reads, for instance ``(params,)``.
       where: a tree of Python bools with the structure of ``updates``, as ``mask_leaves`` makes it. The rule skips the
         leaves with False: their updates and states stay.
+      states_have_shape: whether a state leaf has the shape of its gradient, which is then checked. False for factored
+        states; the rule must return each in the shape it had all the same.
       **hyper: numbers, and functions ``dtype -> number``, reach the rule as scalars of the dtype it calculates in;
         bools, None and strings reach it as they are.
 
@@ -113,6 +119,10 @@ def map_leaves(
         if not is_trainable(target):
             _checks.untrained_parameter(_path(updates, i), target)
     state_columns = [_matching(treedef, updates, tree, "state") for tree in states]
+    for column in state_columns if states_have_shape else ():
+        for i, (leaf, state_leaf) in enumerate(zip(leaves, column, strict=True)):
+            if np.shape(leaf) != np.shape(state_leaf):
+                _checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
     read_columns = [
         targets if tree is params else _matching(treedef, updates, tree, "a tree that is read") for tree in read
     ]
@@ -265,7 +275,7 @@ def mask_leaves(mask: Mask, params: Params) -> PyTree:
     except (ValueError, TypeError, KeyError) as error:
         if isinstance(error, _checks.InputError):
             raise
-        _checks.different_trees("the mask", mask, "the parameters", params)
+        _checks.different_trees("mask", mask, "params", params)
 
 
 def _as_bool(chosen: Any) -> bool:

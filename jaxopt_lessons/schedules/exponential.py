@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lessons import numerics
 from jaxopt_lessons.schedules.schedule import schedule
 from jaxopt_lessons.types import Offset, Positive, Scalar, Steps
 
@@ -40,8 +41,8 @@ def exponential_decay(
 
     def value(count: jax.Array) -> jax.Array:
         elapsed = jnp.maximum(count - transition_begin, 0)
-        x = elapsed // transition_steps if staircase else elapsed / transition_steps
-        result = init_value * jnp.power(decay_rate, 1.0 * x)
+        x = numerics.as_float(elapsed // transition_steps if staircase else elapsed / transition_steps)
+        result = init_value * jnp.power(decay_rate, x)
         if end_value is not None:
             result = jnp.where(decay_rate < 1, jnp.maximum(result, end_value), jnp.minimum(result, end_value))
         return result

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from jaxopt_lessons import numerics
 from jaxopt_lessons.schedules.schedule import schedule
 from jaxopt_lessons.types import NonNegative, Scalar, Steps
 
@@ -32,7 +33,7 @@ def inverse_time_decay(
     """
 
     def value(count: jax.Array) -> jax.Array:
-        epoch = count // steps_per_epoch if staircase else count / steps_per_epoch
+        epoch = numerics.as_float(count // steps_per_epoch if staircase else count / steps_per_epoch)
         return init_value / (1 + decay_rate * epoch)
 
     return value

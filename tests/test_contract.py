@@ -1,0 +1,502 @@
+"""The contract of every transformation, row by row of the table (design, section 3)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES, Case, half
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxopt_lessons as jl
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+HALF = [jnp.float16, jnp.bfloat16]
+
+
+def tree_of(dtype=jnp.float32, fill=None):
+    """Nested, with None, a 0-d and a zero-size leaf, and the same array twice."""
+    rng = np.random.default_rng(3)
+
+    def leaf(*shape):
+        values = rng.standard_normal(shape) if fill is None else np.full(shape, fill)
+        return jnp.asarray(values).astype(dtype)
+
+    tied = leaf(4)
+    return {"w": leaf(3, 2), "list": [leaf(), None, leaf(0, 3)], "tied": (tied, tied)}
+
+
+def assert_same_avals(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+
+
+def assert_close(actual, expected, **tolerances):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), **tolerances)
+
+
+def scheduled(case: Case):
+    """The row with schedules wherever it takes one."""
+    ranges = case.factory._specification.ranges
+    return case.make(**{name: half for name, allowed in ranges.items() if allowed is not None and allowed.schedules})
+
+
+# -- 1. init ----------------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_init_needs_shapes_only(case: Case):
+    for tx in (case.make(), scheduled(case)):
+        abstract = jax.eval_shape(tx.init, tree_of())
+        assert_same_avals(jax.eval_shape(lambda tx=tx: tx.init(tree_of())), abstract)
+        assert_same_avals(jax.tree.map(jax.typeof, tx.init(tree_of())), jax.tree.map(lambda x: x, abstract))
+
+
+@every_case
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_state_and_updates_keep_shardings(case: Case, axis_type):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+    sharding = NamedSharding(mesh, P("data"))
+    params = jax.device_put(jnp.arange(32.0).reshape(16, 2), sharding)
+    tx = case.make()
+    with jax.set_mesh(mesh):
+        state = tx.init(params)
+        updates, new_state = jax.jit(tx.update)(params, state, params)
+    for leaf in jax.tree.leaves((state, updates, new_state)):
+        if leaf.shape == params.shape:
+            assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+    alone = tx.update(jnp.arange(32.0).reshape(16, 2), tx.init(jnp.arange(32.0).reshape(16, 2)), jnp.asarray(params))
+    assert_close((updates, new_state), alone, rtol=1e-6)
+
+
+@every_case
+def test_state_can_be_donated_with_the_params(case: Case):
+    tx = case.make()
+    params = jax.tree.map(jnp.array, tree_of() | {"tied": None})
+    state = tx.init(params)
+
+    def step(params, state):
+        updates, state = tx.update(params, state, params)
+        return jl.apply_updates(params, updates), state
+
+    step = jax.jit(step, donate_argnums=(0, 1))
+    step(*step(params, state))
+
+
+# -- 2, 3. state ------------------------------------------------------------------------------------------------------
+
+
+def namedtuples(state):
+    if isinstance(state, tuple):
+        if hasattr(state, "_fields"):
+            yield state
+        for item in state:
+            yield from namedtuples(item)
+
+
+@every_case
+def test_state_is_made_of_namedtuples_with_known_fields(case: Case):
+    fields = set()
+    for changes in [{}, *case.variants()]:
+        state = case.make(**changes).init(tree_of())
+        fields |= {name for node in namedtuples(state) for name in node._fields}
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    assert fields == case.fields
+
+
+@every_case
+def test_structure_of_the_state_does_not_depend_on_numbers(case: Case):
+    structure = jax.tree.structure(case.make().init(tree_of()))
+    for changes in case.variants():
+        if all(isinstance(value, float) for value in changes.values()) and "momentum" not in changes:
+            assert jax.tree.structure(case.make(**changes).init(tree_of())) == structure
+
+
+@every_case
+@pytest.mark.parametrize("grad_dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("param_dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
+def test_update_keeps_the_avals_of_the_state(case: Case, grad_dtype, param_dtype):
+    for tx in (case.make(), scheduled(case)):
+        params, grads = tree_of(param_dtype), tree_of(grad_dtype)
+        state = tx.init(params)
+        updates, new_state = jax.eval_shape(tx.update, grads, state, params)
+        assert_same_avals(new_state, jax.tree.map(jax.typeof, state))
+        assert_same_avals(updates, jax.tree.map(jax.typeof, params))
+        if not case.needs_params:
+            updates, _ = jax.eval_shape(tx.update, grads, state)
+            assert_same_avals(updates, jax.tree.map(jax.typeof, grads))
+
+
+@every_case
+def test_state_is_a_loop_carry(case: Case):
+    tx = case.make()
+    params, grads = tree_of(), tree_of()
+
+    def body(state, _):
+        updates, state = tx.update(grads, state, params)
+        return state, updates
+
+    state, updates = jax.lax.scan(body, tx.init(params), None, length=3)
+    expected = tx.init(params)
+    for _ in range(3):
+        last, expected = tx.update(grads, expected, params)
+    assert_close(state, expected, rtol=1e-6)
+    assert_close(jax.tree.map(lambda u: u[-1], updates), last, rtol=1e-6, atol=1e-7)
+
+
+# -- 4. dtypes --------------------------------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("dtype", HALF, ids=lambda d: d.__name__)
+def test_half_precision_is_calculated_in_float32(case: Case, dtype):
+    """Three steps on half-precision trees are the float32 steps on the same numbers, rounded once at the end."""
+    tx = case.make()
+    grads, params = tree_of(dtype), tree_of(dtype)
+    wide_grads, wide_params = (jax.tree.map(lambda x: x.astype(jnp.float32), t) for t in (grads, params))
+    state, wide = tx.init(params), tx.init(wide_params)
+    for leaf in jax.tree.leaves(state):
+        assert leaf.dtype in (jnp.float32, jnp.int32), "averages are kept in float32"
+    for _ in range(3):
+        updates, state = tx.update(grads, state, params)
+        expected, wide = tx.update(wide_grads, wide, wide_params)
+    # A chain of k stages rounds k times.
+    for u, e in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        assert u.dtype == dtype
+        np.testing.assert_allclose(np.asarray(u, np.float64), np.asarray(e, np.float64), rtol=4 * jnp.finfo(dtype).eps)
+
+
+@every_case
+def test_x64_does_not_change_float32_trees(case: Case):
+    tx = case.make()
+    params = tree_of(jnp.float32)
+    state = tx.init(params)
+    expected = tx.update(params, state, params)
+    with jax.enable_x64(True):
+        actual = jax.jit(tx.update)(params, state, params)
+        assert all(leaf.dtype != jnp.float64 for leaf in jax.tree.leaves((tx.init(params), actual)))
+    assert_close(actual, expected, rtol=5e-7, atol=1e-30)
+
+
+# -- 6. extras and params ---------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_unknown_extras_are_accepted(case: Case):
+    tx = case.make()
+    params = tree_of()
+    plain = tx.update(params, tx.init(params), params)
+    assert_close(tx.update(params, tx.init(params), params, value=1.0, anything=None), plain, rtol=0)
+
+
+@every_case
+def test_missing_params_are_named(case: Case):
+    tx = case.make()
+    state = tx.init(tree_of())
+    if case.needs_params:
+        with pytest.raises(jl.InputError, match=r"add_decayed_weights: needs the parameters: call update\("):
+            tx.update(tree_of(), state)
+    else:
+        tx.update(tree_of(), state)
+
+
+# -- 7. trees ---------------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_empty_trees(case: Case):
+    tx = case.make()
+    for empty in ({}, [], ()):
+        updates, _ = tx.update(empty, tx.init(empty), empty)
+        assert updates == empty
+
+
+@every_case
+def test_leaves_that_are_not_trainable_get_no_state_and_no_update(case: Case):
+    tx = case.make()
+    params = {"w": jnp.ones(2), "n": jnp.arange(3), "f": jax.nn.relu, "key": jax.random.key(0)}
+    grads = {"w": jnp.ones(2), "n": None, "f": None, "key": None}
+    state = tx.init(params)
+    assert_same_avals(jax.tree.map(jax.typeof, state), jax.tree.map(jax.typeof, tx.init(grads)))
+    updates, _ = tx.update(grads, state, params)
+    assert jax.tree.structure(updates) == jax.tree.structure(grads)
+    applied = jl.apply_updates(params, updates)
+    assert applied["f"] is jax.nn.relu
+    np.testing.assert_array_equal(applied["n"], [0, 1, 2])
+
+
+WRONG_TREES = {
+    "missing key": (lambda t: {"a": t["a"]}, r"updates has nothing at 'b/0', where params has float32\[2\]"),
+    "extra key": (lambda t: {**t, "c": t["a"]}, r"updates has float32\[3,2\] at 'c', where params has nothing"),
+    "None": (lambda t: {**t, "a": None}, r"updates has nothing at 'a', where params has float32\[3,2\]"),
+    "container": (lambda t: {**t, "b": tuple(t["b"])}, "At b updates has a tuple and params has a list"),
+    "broadcastable shape": (
+        lambda t: {**t, "a": t["a"][0]},
+        r"at 'a' updates has float32\[2\] and params has float32\[3,2\]",
+    ),
+    "scalar": (lambda t: {**t, "a": jnp.ones(())}, r"at 'a' updates has float32\[\] and params has float32\[3,2\]"),
+    "integers": (lambda t: {**t, "b": [jnp.arange(2)]}, r"at 'b/0' the gradient is int32\[2\]"),
+    "float0": (lambda t: {**t, "b": [np.zeros(2, jax.dtypes.float0)]}, "float0 marks a leaf with no gradient"),
+}
+
+
+@every_case
+@pytest.mark.parametrize("wrong", WRONG_TREES)
+def test_wrong_gradients_are_named(case: Case, wrong):
+    change, message = WRONG_TREES[wrong]
+    params = {"a": jnp.ones((3, 2)), "b": [jnp.ones(2)]}
+    tx = case.make()
+    state = tx.init(params)
+    with pytest.raises(jl.InputError, match=message) as error:
+        tx.update(change(params), state, params)
+    assert str(error.value).startswith(tx.name)
+
+
+@every_case
+def test_integer_params_with_float_gradients_are_refused(case: Case):
+    tx = case.make()
+    params = {"n": jnp.arange(3)}
+    with pytest.raises(jl.InputError, match=r"'n'.*|updates has float32\[3\] at 'n'"):
+        tx.update({"n": jnp.ones(3)}, tx.init(params), params)
+
+
+@every_case
+def test_state_of_another_transformation_is_refused(case: Case):
+    tx = case.make()
+    params = {"a": jnp.ones(2)}
+    for state in (None, {}, (1, 2, 3), jl.EmaState(jnp.int32(0), params) if case.name != "ema" else ()):
+        with pytest.raises(jl.InputError, match="expected "):
+            tx.update(params, state, params)
+
+
+@every_case
+def test_state_of_other_params_is_refused(case: Case):
+    tx = case.make()
+    params = {"a": jnp.ones((2, 3))}
+    for other in ({"a": jnp.ones((3, 2))}, {"a": jnp.ones((2, 1))}, {"b": jnp.ones((2, 3))}, [jnp.ones((2, 3))]):
+        state = tx.init(other)
+        if any(leaf.shape for leaf in jax.tree.leaves(state)):
+            with pytest.raises(jl.InputError, match=r"state|update"):
+                tx.update(params, state, params)
+
+
+@every_case
+def test_complex_parameters_are_pairs_of_real_ones(case: Case):
+    """Every rule treats a complex weight as two real ones, as torch does."""
+    rng = np.random.default_rng(0)
+    tx = case.make()
+    z, w = (rng.standard_normal((2, 5)) + 1j * rng.standard_normal((2, 5)) for _ in range(2))
+    z, w = jnp.asarray(z, jnp.complex64), jnp.asarray(w, jnp.complex64)
+
+    def pairs(x):
+        return jnp.stack([x.real, x.imag], axis=-1)
+
+    state, real_state = tx.init(w), tx.init(pairs(w))
+    for _ in range(3):
+        updates, state = tx.update(z, state, w)
+        expected, real_state = tx.update(pairs(z), real_state, pairs(w))
+    assert updates.dtype == jnp.complex64
+    assert_close(pairs(updates), expected, rtol=1e-6)
+
+
+# -- 8. values --------------------------------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [*HALF, jnp.float32, jnp.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("eps", ["default", "zero"])
+def test_zero_gradients_give_zero_updates(case: Case, dtype, eps):
+    off = {"weight_decay": 0.0} if "weight_decay" in case.others else {}
+    if eps == "zero":
+        off |= {name: 0.0 for name in ("eps", "eps_root") if name in case.others}
+        off |= {name: 0.0 for name in ("initial_scale", "initial_accumulator_value") if name in case.others}
+    tx = case.make(**off)
+    with jax.enable_x64(dtype == jnp.float64), jax.debug_nans(True):
+        params, zeros = tree_of(dtype), tree_of(dtype, fill=0.0)
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(zeros, state, params)
+            assert all(not np.any(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(updates))
+    # Afterwards it can still move.
+    with jax.enable_x64(dtype == jnp.float64):
+        updates, state = tx.update(tree_of(dtype, fill=1.0), state, params)
+        assert all(np.all(np.asarray(u, np.float64) != 0) for u in jax.tree.leaves(updates))
+
+
+@every_case
+@pytest.mark.parametrize(("dtype", "huge"), [(jnp.float32, 1e20), (jnp.float32, 3e38), (jnp.float16, 300.0)])
+def test_one_huge_gradient_does_not_stop_a_weight_for_ever(case: Case, dtype, huge):
+    tx = case.make()
+    params = jnp.ones(3, dtype)
+    state = tx.init(params)
+    _, state = tx.update(jnp.asarray([huge, -huge, 1.0], dtype), state, params)
+    assert all(np.all(np.isfinite(np.asarray(leaf, np.float64))) for leaf in jax.tree.leaves(state))
+    # A decaying memory of 1e20 needs some time to fade; the point is that it does.
+    update = jax.jit(tx.update)
+    for _ in range(20):
+        updates, state = update(jnp.ones(3, dtype), state, params)
+    assert np.all(np.isfinite(np.asarray(updates, np.float64)))
+    if not {"nu", "sum_of_squares"} & case.fields:
+        assert np.all(np.asarray(updates, np.float64) != 0)
+
+
+def test_adam_recovers_from_a_huge_gradient():
+    tx = jl.scale_by_adam(b2=0.9)
+    params = jnp.zeros(1)
+    state = tx.init(params)
+    updates, state = tx.update(jnp.array([1e30]), state, params)
+    assert float(updates[0]) == pytest.approx(1.0, rel=1e-5)
+    update = jax.jit(tx.update)
+    for _ in range(1000):
+        updates, state = update(jnp.ones(1), state, params)
+    assert float(updates[0]) == pytest.approx(1.0, rel=1e-3)
+
+
+@every_case
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_non_finite_gradients_are_seen_and_stay_where_they_are(case: Case, bad):
+    """Nothing hides a non-finite gradient; it spoils its own entry and no other."""
+    tx = case.make()
+    params = jnp.ones(3)
+    updates, _ = tx.update(jnp.array([bad, 1.0, 2.0]), tx.init(params), params)
+    if case.name == "clip" and np.isinf(bad):  # limiting entries is what clip is for
+        np.testing.assert_allclose(updates, [np.sign(bad) * 0.5, 0.5, 0.5])
+        return
+    assert not np.isfinite(updates[0])
+    assert np.all(np.isfinite(updates[1:]))
+    assert np.all(updates[1:] != 0)
+
+
+@every_case
+def test_tiny_gradients_are_finite(case: Case):
+    tx = case.make(**{name: 0.0 for name in ("eps", "eps_root") if name in case.others})
+    params = jnp.ones(3)
+    state = tx.init(params)
+    for tiny in (1e-25, 1e-38, 1e-45):
+        updates, state = tx.update(jnp.full(3, tiny), state, params)
+        assert np.all(np.isfinite(updates))
+        assert np.all(np.abs(updates) <= 2)
+
+
+# -- 9. transformations of JAX ----------------------------------------------------------------------------------------
+
+
+@every_case
+def test_jit_equals_eager_and_a_value_may_be_an_argument(case: Case):
+    tx = case.make()
+    params = tree_of()
+    state = tx.init(params)
+    eager = tx.update(params, state, params)
+    closed = jax.jit(lambda g, s, p: tx.update(g, s, p))(params, state, params)
+    passed = jax.jit(lambda tx, g, s, p: tx.update(g, s, p))(tx, params, state, params)
+    assert_close(closed, eager, rtol=3e-7, atol=1e-30)
+    assert_close(passed, eager, rtol=3e-7, atol=1e-30)
+
+
+@every_case
+def test_one_trace_for_many_steps_and_many_values(case: Case):
+    traces = []
+
+    @jax.jit
+    def step(tx, grads, state, params):
+        traces.append(tx)
+        return tx.update(grads, state, params)
+
+    params = tree_of()
+    numbers = [c for c in case.variants() if len(c) == 1 and all(isinstance(v, float) for v in c.values())]
+    numbers = [c for c in numbers if "momentum" not in c]
+    for changes in [{}, *numbers]:
+        tx = case.make(**changes)
+        state = tx.init(params)
+        for _ in range(3):
+            _, state = step(tx, params, state, params)
+    assert len(traces) == 1
+
+
+@every_case
+def test_vmap_over_params_is_the_loop(case: Case):
+    tx = case.make()
+    stack = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3)), jnp.float32)
+
+    def two(p):
+        state = tx.init(p)
+        _, state = tx.update(p, state, p)
+        return tx.update(2 * p, state, p)
+
+    assert_close(jax.vmap(two)(stack), jax.tree.map(lambda *x: jnp.stack(x), *map(two, stack)), rtol=1e-6)
+
+
+@every_case
+def test_vmap_over_hyperparameters_is_the_loop(case: Case):
+    params = jnp.array([0.3, -0.7])
+    numbers = [c for c in case.variants() if len(c) == 1 and all(isinstance(v, float) for v in c.values())]
+    for changes in numbers:
+        ((name, value),) = changes.items()
+        values = jnp.array([value / 2, value])
+        stacked = jax.vmap(lambda v, name=name: case.make(**{name: v}))(values)
+        actual = jax.vmap(lambda tx: tx.update(params, tx.init(params), params)[0])(stacked)
+        loop = [tx.update(params, tx.init(params), params)[0] for tx in (case.make(**{name: float(v)}) for v in values)]
+        assert_close(actual, jnp.stack(loop), rtol=1e-6)
+
+
+@every_case
+def test_gradients_through_update_are_finite(case: Case):
+    """With respect to gradients and hyperparameters, also where the state and the gradient are zero."""
+    tx = case.make()
+    params = jnp.array([1.0, 2.0])
+
+    def final(tx, grads):
+        state = tx.init(params)
+        total = 0.0
+        for _ in range(2):
+            updates, state = tx.update(grads, state, params)
+            total = total + jnp.sum(updates * jnp.array([1.0, 3.0]))
+        return total
+
+    for grads in (jnp.zeros(2), jnp.array([0.0, 1.5])):
+        derivative = jax.grad(final, argnums=(0, 1))(tx, grads)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(derivative))
+
+
+@every_case
+def test_hypergradient_is_the_finite_difference(case: Case):
+    grads, params = jnp.array([0.8, -0.3]), jnp.array([1.0, 2.0])
+    with jax.enable_x64(True):
+        grads, params = grads.astype(jnp.float64), params.astype(jnp.float64)
+
+        def final(tx):
+            def body(carry, _):
+                params, state = carry
+                updates, state = tx.update(grads * params, state, params)
+                return (jl.apply_updates(params, updates), state), None
+
+            (end, _), _ = jax.lax.scan(body, (params, tx.init(params)), None, length=4)
+            return jnp.sum(end**2)
+
+        # An eps of 1e-8 is too small for a finite difference.
+        large = {name: 0.1 for name in ("eps", "eps_root") if name in case.others}
+        tx = case.make(**large)
+        for name, value in tx.arguments.items():
+            if not isinstance(value, float) or value == 0:
+                continue
+            exact = jax.grad(lambda v, name=name: final(tx.replace(**{name: v})))(value)
+            h = 1e-5 * value
+            central = (final(tx.replace(**{name: value + h})) - final(tx.replace(**{name: value - h}))) / (2 * h)
+            np.testing.assert_allclose(exact, central, rtol=1e-5, atol=1e-7)
+
+
+# -- 10. counters -----------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_counters_saturate(case: Case):
+    largest = jnp.int32(2**31 - 1)
+    params = tree_of()
+    for tx in (case.make(), scheduled(case)):
+        state = jax.tree.map(lambda x: largest if x.dtype == jnp.int32 else x, tx.init(params))
+        updates, state = tx.update(params, state, params)
+        assert all(leaf == largest for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.int32)
+        assert all(np.all(np.isfinite(u)) for u in jax.tree.leaves(updates))

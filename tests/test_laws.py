@@ -1,0 +1,115 @@
+"""Equalities between optimizers: what one must be when an argument of another is at its limit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lessons as jl
+
+RNG = np.random.default_rng(0)
+GRADS = [{"w": jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32), "b": jnp.float32(g)} for g in (1.0, -2.0, 0.5, 3.0)]
+PARAMS = {"w": jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32), "b": jnp.float32(1.0)}
+
+
+def trajectory(tx, grads=GRADS, params=PARAMS):
+    """The updates of each step."""
+    state, updates = tx.init(params), []
+    for g in grads:
+        u, state = tx.update(g, state, params)
+        updates.append(u)
+    return updates
+
+
+def assert_equal(a, b, rtol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-8), trajectory(a), trajectory(b))
+
+
+schedule = jl.linear_schedule(0.2, 0.1, 3)
+adam, adamw, chain = jl.scale_by_adam(), jl.adamw(0.1, weight_decay=0.3), jl.chain
+
+LAWS = {
+    "chain() is the identity": (chain(), jl.identity()),
+    "chain is associative": (
+        chain(jl.clip(0.5), chain(adam, jl.scale(2.0))),
+        chain(chain(jl.clip(0.5), adam), jl.scale(2.0)),
+    ),
+    "the identity is neutral": (chain(jl.identity(), adam, jl.identity()), adam),
+    "scale(1) is the identity": (jl.scale(1.0), jl.identity()),
+    "scales multiply": (chain(jl.scale(2.0), jl.scale(-3.0)), jl.scale(-6.0)),
+    "sgd is scale": (jl.sgd(0.1), jl.scale(-0.1)),
+    "sgd without memory": (jl.sgd(0.1, momentum=0.0), jl.sgd(0.1)),
+    "nesterov without memory": (jl.sgd(0.1, momentum=0.0, nesterov=True), jl.sgd(0.1)),
+    "trace is a sum": (jl.trace(0.9), chain(jl.ema(0.9, debias=False), jl.scale(10.0))),
+    "the two momentums of the course's chapter": (jl.ema_momentum(0.5, beta=0.8), jl.sgd(0.1, momentum=0.8)),
+    "ema without memory": (jl.ema(0.0), jl.identity()),
+    "adamw without decay": (jl.adamw(0.1, weight_decay=0.0), jl.adam(0.1)),
+    "adamw is a chain": (
+        adamw,
+        chain(adam, jl.add_decayed_weights(0.3), jl.scale_by_learning_rate(0.1)),
+    ),
+    "a mask of all": (jl.adamw(0.1, weight_decay=0.3, mask=True), adamw),
+    "a mask of none": (jl.adamw(0.1, weight_decay=0.3, mask=lambda path, leaf: False), jl.adam(0.1)),
+    "masks as tree, function and predicate": (
+        jl.add_decayed_weights(0.3, mask={"w": True, "b": False}),
+        jl.add_decayed_weights(0.3, mask=lambda path, leaf: leaf.ndim > 1),
+    ),
+    "masks as functions of the params": (
+        jl.add_decayed_weights(0.3, mask=lambda params: {"w": True, "b": False}),
+        jl.add_decayed_weights(0.3, mask=lambda path, leaf: path == "w"),
+    ),
+    "adam without momentum is corrected rms": (
+        jl.scale_by_adam(b1=0.0),
+        jl.scale_by_rms(0.999, eps_in_sqrt=False, bias_correction=True),
+    ),
+    "adam is momentum and rmsprop": (
+        jl.scale_by_adam(b2=0.0, eps=1.0, eps_root=1e30),
+        chain(jl.ema(0.9), jl.scale(1e-15)),
+    ),
+    "adagrad with a large start is sgd": (jl.adagrad(1e5, initial_accumulator_value=1e10, eps=0.0), jl.sgd(1.0)),
+    "a constant schedule is a number": (jl.adam(jl.constant_schedule(0.1)), jl.adam(0.1)),
+    "a schedule is the step size of its steps": (
+        jl.sgd(schedule),
+        chain(jl.scale_by_schedule(lambda count: -schedule(count))),
+    ),
+    "clipping above everything": (chain(jl.clip(1e9), jl.clip_by_global_norm(1e9), adam), adam),
+    "ascent": (jl.scale_by_learning_rate(0.1, flip_sign=False), jl.scale(0.1)),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_law(law):
+    assert_equal(*LAWS[law])
+
+
+@pytest.mark.parametrize(
+    "tx", [jl.adam(0.1, eps=0.0), jl.rmsprop(0.1, eps=0.0), jl.clip_by_global_norm(1e-3)], ids=lambda tx: tx.name
+)
+def test_scale_invariance(tx):
+    """Adam, RMSprop and the clipped norm do not see the unit of the loss."""
+    larger = [jax.tree.map(lambda x: 1000 * x, g) for g in GRADS]
+    for a, b in zip(trajectory(tx), trajectory(tx, larger), strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, b)
+
+
+@pytest.mark.parametrize("tx", [jl.adamw(0.1, weight_decay=0.1), jl.rmsprop(0.1, centered=True, momentum=0.9), jl.sgd(0.1)])
+def test_leaves_do_not_see_each_other(tx):
+    """One leaf alone gets the updates it gets among others, and names and order of leaves do not matter."""
+    alone = trajectory(tx, [g["w"] for g in GRADS], PARAMS["w"])
+    among = trajectory(tx)
+    renamed = trajectory(tx, [[g["b"], g["w"]] for g in GRADS], [PARAMS["b"], PARAMS["w"]])
+    for a, b, c in zip(alone, among, renamed, strict=True):
+        np.testing.assert_array_equal(a, b["w"])
+        np.testing.assert_array_equal(a, c[1])
+
+
+def test_a_schedule_can_take_the_place_of_a_number_in_the_middle_of_a_run():
+    tx = jl.adam(0.1)
+    state = tx.init(PARAMS)
+    _, state = tx.update(GRADS[0], state, PARAMS)
+    scheduled = tx.replace(learning_rate=jl.manual_schedule({0: 0.1, 2: 0.05}))
+    u1, state = scheduled.update(GRADS[1], state, PARAMS)
+    u2, state = scheduled.update(GRADS[2], state, PARAMS)
+    expected = trajectory(tx)
+    np.testing.assert_allclose(u1["w"], expected[1]["w"], rtol=1e-6)
+    np.testing.assert_allclose(u2["w"], 0.5 * expected[2]["w"], rtol=1e-6)

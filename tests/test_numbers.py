@@ -1,0 +1,162 @@
+"""Every row of the table against its NumPy oracle and against optax, argument by argument."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES, Case, half
+
+import jaxopt_lessons as jl
+from jaxopt_lessons.types import Range
+
+STEPS = 6
+TOLERANCE = {np.float64: 1e-12, np.float32: 5e-6}
+
+
+def sequence(seed=0):
+    """Gradients and parameters of successive steps, float64."""
+    rng = np.random.default_rng(seed)
+    return list(rng.standard_normal((STEPS, 3, 2))), list(rng.standard_normal((STEPS, 3, 2)))
+
+
+def close(dtype):
+    return {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+
+
+def run(tx, grads, params):
+    """The updates of each step, as arrays [steps, ...]."""
+    state = tx.init(jnp.asarray(params[0]))
+    update = jax.jit(lambda g, s, p: tx.update(g, s, p))
+    updates = []
+    for g, p in zip(grads, params, strict=True):
+        u, state = update(jnp.asarray(g), state, jnp.asarray(p))
+        updates.append(u)
+    return np.stack([np.asarray(u) for u in updates])
+
+
+VARIANTS = [(case, {}) for case in CASES] + [(case, changes) for case in CASES for changes in case.variants()]
+
+
+def variant_name(variant):
+    case, changes = variant
+    return case.name + "".join(f"-{name}" for name in changes)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
+def test_oracle_in_float64(variant):
+    case, changes = variant
+    grads, params = sequence()
+    with jax.enable_x64(True):
+        actual = run(case.make(**changes), grads, params)
+    assert actual.dtype == np.float64
+    np.testing.assert_allclose(actual, np.stack(case.oracle(grads, params, **changes)), **close(np.float64))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
+def test_oracle_in_float32(variant):
+    case, changes = variant
+    grads, params = sequence()
+    actual = run(case.make(**changes), [g.astype(np.float32) for g in grads], [p.astype(np.float32) for p in params])
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, np.stack(case.oracle(grads, params, **changes)), **close(np.float32))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
+def test_optax(variant):
+    case, changes = variant
+    if "optax" in case.exempt:
+        assert case.optax is None
+        return
+    grads, params = sequence(1)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        theirs = run(case.optax(**{**case.arguments, **changes}), grads, params)
+        ours = run(case.make(**changes), grads, params)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v[1]], ids=variant_name)
+def test_every_argument_matters(variant):
+    """The other value of an argument moves the result by far more than the tolerance of the tests above."""
+    case, changes = variant
+    (name, *beside) = changes
+    with_it = np.stack(case.oracle(*sequence(), **changes))
+    without = np.stack(case.oracle(*sequence(), **{key: changes[key] for key in beside}))
+    assert np.max(np.abs(with_it - without)) > 100 * TOLERANCE[np.float32], name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_row_knows_every_argument(case: Case):
+    parameters = inspect.signature(case.factory).parameters.values()
+    names = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL}
+    assert names == set(case.others) | set(case.dtypes)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.dtypes], ids=lambda case: case.name)
+def test_dtype_arguments(case: Case):
+    params = jnp.ones(3)
+    momentum = {"momentum": 0.9} if case.name == "sgd" else {}
+    for name in case.dtypes:
+        state = case.make(**momentum, **{name: jnp.bfloat16}).init(params)
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(state) if leaf.shape]
+        assert dtypes.count(jnp.bfloat16) == 1, f"{name} chooses the dtype of one tree of the state"
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(case.make().init(params)) if leaf.shape)
+
+
+def scheduled_arguments(case: Case):
+    ranges = case.factory._specification.ranges
+    return [name for name, allowed in ranges.items() if isinstance(allowed, Range) and allowed.schedules]
+
+
+SCHEDULED = [(case, name) for case in CASES for name in scheduled_arguments(case)]
+
+
+@pytest.mark.parametrize(("case", "name"), SCHEDULED, ids=[f"{case.name}-{name}" for case, name in SCHEDULED])
+def test_every_hyperparameter_takes_a_schedule(case: Case, name: str):
+    """A scheduled hyperparameter has at each update the value of the schedule at the number of updates before it."""
+    grads, params = sequence(2)
+    with jax.enable_x64(True):
+        actual = run(case.make(**{name: half}), grads, params)
+        constant = run(case.make(**{name: 0.5}), grads, params)
+    np.testing.assert_allclose(actual, np.stack(case.oracle(grads, params, **{name: half})), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(actual[:2], constant[:2], rtol=1e-12)
+    assert np.max(np.abs(actual[2:] - constant[2:])) > 1e-4
+
+
+def test_the_course_numbers():
+    """Momentum and Adam as in the course's chapter: first steps that can be done by hand."""
+    g = jnp.array([2.0])
+    first = {
+        "ema_momentum": jl.ema_momentum(0.1),  # v = 0.1 * 2
+        "rmsprop": jl.rmsprop(0.1, decay=0.99, eps_in_sqrt=False),  # 2 / (0.1 * 2) = 10
+        "adam": jl.adam(0.1),  # sign(g)
+    }
+    updates = {name: float(tx.update(g, tx.init(g), g)[0][0]) for name, tx in first.items()}
+    assert updates == pytest.approx({"ema_momentum": -0.02, "rmsprop": -1.0, "adam": -0.1}, rel=1e-6)
+
+
+def test_adam_without_correction_would_take_a_first_step_of_sqrt_ten():
+    """0.1 g / sqrt(0.001 g^2) = 3.16: why Adam corrects its averages."""
+    uncorrected = jl.chain(jl.ema(0.9, debias=False))
+    g = jnp.array([5.0])
+    m, _ = uncorrected.update(g, uncorrected.init(g))
+    v, _ = jl.ema(0.999, debias=False).update(g**2, jl.ema(0.999).init(g))
+    assert float((m / jnp.sqrt(v))[0]) == pytest.approx(3.1623, rel=1e-4)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999, 0.99999])
+@pytest.mark.parametrize("t", [1, 2, 3, 10, 1000, 10**6, 10**9, 2**31 - 1])
+def test_bias_correction(decay, t):
+    exact = -np.expm1(t * np.log(np.float64(np.float32(decay)))) if decay else 1.0
+    actual = jl.numerics.bias_correction(decay, jnp.int32(t))(jnp.float32)
+    assert float(actual) == pytest.approx(exact, rel=3e-7)
+    if t == 10**9 and decay <= 0.999:
+        assert float(actual) == 1.0
+
+
+def test_increment_saturates():
+    largest = jnp.int32(2**31 - 1)
+    assert int(jl.numerics.increment(jnp.int32(7))) == 8
+    assert int(jl.numerics.increment(largest)) == int(largest)
+    assert int(jl.numerics.increment(largest - 1)) == int(largest)

@@ -1,0 +1,179 @@
+"""``map_leaves`` and the other mathematics on trees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lessons as jl
+from jaxopt_lessons import tree
+
+TRACES = []
+
+
+def counting_rule(g, m, decay):
+    TRACES.append(g.shape)
+    m = decay * m + g
+    return m, m
+
+
+def test_a_rule_is_traced_once_for_each_shape_and_dtype():
+    params = {f"a{i}": jnp.ones((2, 3)) for i in range(100)} | {f"b{i}": jnp.ones(5) for i in range(10)}
+    params["half"] = jnp.ones(5, jnp.bfloat16)
+    state = tree.zeros_like(params)
+    TRACES.clear()
+    update = lambda g, m, decay: tree.map_leaves(counting_rule, g, m, decay=decay)
+    jax.jit(update)(params, state, 0.5)
+    assert sorted(TRACES) == [(2, 3), (5,), (5,)]
+    jax.jit(lambda g, m: update(g, m, 0.9))(params, state)  # another program, another number: nothing is traced again
+    update(params, state, 0.7)
+    assert len(TRACES) == 3
+
+
+def test_many_equal_leaves_are_not_mixed_up():
+    """More than 64 equal leaves go through in groups."""
+    params = [jnp.full(2, float(i)) for i in range(131)]
+    updates, state = tree.map_leaves(counting_rule, params, tree.zeros_like(params), decay=0.5)
+    np.testing.assert_array_equal(jnp.stack(updates), np.arange(131.0)[:, None] * np.ones((1, 2)))
+    assert len(state) == 131
+
+
+def test_closures_are_rules_too_and_leak_nothing():
+    @jax.jit
+    def f(x, factor):
+        return tree.map_leaves(lambda g: factor * g, x)
+
+    with jax.checking_leaks():
+        np.testing.assert_array_equal(f(jnp.ones(2), 3.0), [3.0, 3.0])
+        np.testing.assert_array_equal(f(jnp.ones(2), 4.0), [4.0, 4.0])
+
+
+def test_rules_calculate_in_float32_or_wider():
+    seen = []
+
+    def rule(g, p, number):
+        seen.append((g.dtype, p.dtype, number.dtype))
+        return g
+
+    x = lambda dtype: jnp.ones(2, dtype)
+    tree.map_leaves(rule, x(jnp.bfloat16), read=(x(jnp.float16),), number=1)
+    tree.map_leaves(rule, x(jnp.float16), read=(x(jnp.float32),), number=np.float64(1))
+    with jax.enable_x64(True):
+        tree.map_leaves(rule, x(jnp.float32), read=(x(jnp.float64),), number=jnp.float32(1))
+    assert seen == [(jnp.float32,) * 3, (jnp.float32,) * 3, (jnp.float64,) * 3]
+
+
+def test_a_rule_that_changes_a_shape_is_refused():
+    with pytest.raises(jl.InputError, match=r"at 'a' the rule .*<lambda>.* returned the update as float32\[\]"):
+        tree.map_leaves(lambda g: jnp.sum(g), {"a": jnp.ones(2)})
+    with pytest.raises(jl.InputError, match="returned state leaf 1"):
+        tree.map_leaves(lambda g, s: (g, g), jnp.ones(2), jnp.ones(()), states_have_shape=False)
+
+
+def test_where_leaves_updates_and_states_alone():
+    updates, state = tree.map_leaves(
+        counting_rule, [jnp.ones(2), jnp.ones(2)], [jnp.ones(2), jnp.ones(2)], where=[True, False], decay=0.5
+    )
+    np.testing.assert_array_equal(updates, [[1.5, 1.5], [1.0, 1.0]])
+    np.testing.assert_array_equal(state, [[1.5, 1.5], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (True, {"a": True, "b": [True, None]}),
+        ({"a": True, "b": False}, {"a": True, "b": [False, None]}),
+        ({"a": False, "b": [True, True]}, {"a": False, "b": [True, None]}),
+        (lambda params: {"a": False, "b": True}, {"a": False, "b": [True, None]}),
+        (lambda path, leaf: path == "b/0", {"a": False, "b": [True, None]}),
+        (lambda path, leaf: leaf.ndim == 2, {"a": True, "b": [False, None]}),
+    ],
+)
+def test_masks(mask, expected):
+    assert tree.mask_leaves(mask, {"a": jnp.ones((2, 2)), "b": [jnp.ones(2), jnp.arange(3)]}) == expected
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"a": True}, "mask has nothing at 'b', where params has"),
+        ({"a": True, "b": True, "c": True}, "mask has True of type bool at 'c'"),
+        ({"a": 1, "b": True}, "a mask has bools as leaves; got 1 of type int"),
+        ({"a": "yes", "b": True}, "a mask has bools as leaves"),
+        ([True, True], "mask"),
+    ],
+)
+def test_bad_masks(mask, message):
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    tx = jl.adamw(0.1, mask=mask)
+    with pytest.raises(jl.InputError, match=f"adamw > chain > add_decayed_weights: .*{message}"):
+        tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "norm"),
+    [
+        ([], 0.0),
+        ([np.zeros(3, np.float32)], 0.0),
+        ([np.zeros((0, 3), np.float32)], 0.0),
+        ([np.array([3.0, 4.0], np.float32), None, np.float32(12.0)], 13.0),
+        ([np.array([3e30, 4e30], np.float32)], 5e30),
+        ([np.array([3e-30, 4e-30], np.float32)], 5e-30),
+        ([np.array([300.0] * 4, np.float16)], 600.0),
+        ([jnp.ones(1000, jnp.bfloat16)] * 400, 400000**0.5),
+        ([np.array([3 + 4j], np.complex64)], 5.0),
+        ([np.array([np.inf, 1.0], np.float32)], np.inf),
+        ([np.array([np.nan, 1.0], np.float32)], np.nan),
+        ([np.array([3.0], np.float32), np.arange(5)], 3.0),
+    ],
+)
+def test_global_norm(leaves, norm):
+    actual = jl.global_norm(leaves)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, norm, rtol=1e-6)
+
+
+def test_global_norm_has_a_derivative():
+    np.testing.assert_allclose(jax.grad(jl.global_norm)(jnp.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_array_equal(jax.grad(jl.global_norm)(jnp.zeros(2)), [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("max_norm", "gradient", "expected"),
+    [
+        (0.0, [0.0, 0.0], [0.0, 0.0]),
+        (0.0, [3.0, 4.0], [0.0, 0.0]),
+        (1.0, [3.0, 4.0], [0.6, 0.8]),
+        (5.0, [3.0, 4.0], [3.0, 4.0]),
+        (1.0, [3e30, 4e30], [0.6, 0.8]),
+        (1.0, [np.inf, 1.0], [np.inf, 1.0]),
+        (1.0, [np.nan, 1.0], [np.nan, 1.0]),
+    ],
+)
+def test_clip_by_global_norm_at_the_corners(max_norm, gradient, expected):
+    tx = jl.clip_by_global_norm(max_norm)
+    g = jnp.array(gradient)
+    np.testing.assert_allclose(tx.update(g, tx.init(g))[0], expected, rtol=1e-6)
+
+
+def test_apply_updates():
+    params = {"w": jnp.ones(2, jnp.bfloat16), "n": jnp.arange(2), "f": jax.nn.relu}
+    updates = {"w": jnp.full(2, 0.5), "n": None, "f": None}
+    new = jl.apply_updates(params, updates)
+    assert new["w"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(new["w"].astype(jnp.float32), [1.5, 1.5])
+    assert new["f"] is jax.nn.relu
+    with pytest.raises(jl.InputError, match="apply_updates: updates and params differ in structure"):
+        jl.apply_updates(params, {"w": None, "n": None, "f": None})
+    with pytest.raises(jl.InputError, match="apply_updates: at 'w' updates has"):
+        jl.apply_updates(params, {**updates, "w": jnp.ones(())})
+
+
+def test_python_and_numpy_leaves():
+    tx = jl.adam(0.1)
+    params = {"python": 1.0, "numpy": np.ones(2, np.float64)}
+    state = tx.init(params)
+    updates, state = tx.update({"python": 2.0, "numpy": np.ones(2, np.float64)}, state, params)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(updates))
+    np.testing.assert_allclose(updates["python"], -0.1, rtol=1e-6)
+    assert jl.apply_updates(params, updates)["python"].weak_type is False

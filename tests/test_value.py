@@ -1,0 +1,327 @@
+"""Values: what can be done with an optimizer, a schedule or a step because it is one (design, section 1)."""
+
+import copy
+import functools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES, half
+
+import jaxopt_lessons as jl
+
+SCHEDULES = [
+    jl.constant_schedule(0.1),
+    jl.linear_schedule(0.1, 0.0, 10),
+    jl.exponential_decay(0.1, 10, 0.5, staircase=True, end_value=0.01),
+    jl.cosine_decay_schedule(0.1, 10, alpha=0.1),
+    jl.warmup_cosine_decay_schedule(0.0, 0.1, 2, 10),
+    jl.piecewise_constant_schedule(0.1, {5: 0.5}),
+    jl.join_schedules([jl.constant_schedule(0.1), jl.linear_schedule(0.1, 0.0, 10)], [5]),
+    jl.inverse_time_decay(0.2, 1.0, steps_per_epoch=10, staircase=True),
+    jl.manual_schedule({0: 0.1, 5: 0.01}),
+    2.0 * jl.linear_schedule(0.1, 0.0, 10) + 0.5,
+    jl.linear_schedule(0.1, 0.0, 10).then(jl.constant_schedule(0.0), at=10),
+]
+
+
+def loss_fn(params, batch):
+    return jnp.sum(params * batch)
+
+
+def plain_init(params):
+    return ()
+
+
+def plain_update(updates, state, params=None):
+    return jax.tree.map(lambda u: 2 * u, updates), state
+
+
+NAMES = {**vars(jl), "loss_fn": loss_fn, "plain_init": plain_init, "plain_update": plain_update}
+
+VALUES = [
+    *(case.make() for case in CASES if case.name != "scale_by_schedule"),
+    *SCHEDULES,
+    jl.chain(jl.clip(1.0), jl.adamw(SCHEDULES[4], b1=SCHEDULES[1], mask={"a": True, "b": [False]})),
+    jl.GradientTransformation(plain_init, plain_update),
+    jl.make_step(loss_fn, jl.chain(jl.clip(1.0), jl.adam(SCHEDULES[3]))),
+]
+every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: value.name)
+
+
+@every_value
+def test_prints_as_the_call_that_makes_it(value):
+    assert eval(repr(value), NAMES) == value
+
+
+def test_what_is_printed():
+    assert repr(jl.adam(1e-3)) == "adam(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08)"
+    assert repr(jl.sgd(0.1)) == "sgd(learning_rate=0.1)"
+    assert repr(jl.chain(jl.clip(1.0), jl.sgd(0.1, 0.9))) == (
+        "chain(clip(max_delta=1.0), sgd(learning_rate=0.1, momentum=0.9))"
+    )
+    assert repr(jl.sgd(jnp.float32(0.5))) == "sgd(learning_rate=0.5)"
+    assert repr(jax.vmap(jl.sgd)(jnp.ones(3))) == "sgd(learning_rate=float32[3])"
+    assert repr(jl.sgd(half)) == "sgd(learning_rate=half)"
+    assert repr(jl.manual_schedule({5: 0.1, 0: 1.0})) == "manual_schedule(values={0: 1.0, 5: 0.1})"
+
+
+@every_value
+def test_copies_are_equal_and_independent_of_identity(value):
+    for other in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+        assert other == value
+        assert hash(other) == hash(value)
+        assert repr(other) == repr(value)
+        assert jax.tree.structure(other) == jax.tree.structure(value)
+    assert {value: 1}[copy.deepcopy(value)] == 1
+
+
+def test_all_values_are_different():
+    for i, a in enumerate(VALUES):
+        for j, b in enumerate(VALUES):
+            assert (a == b) == (i == j)
+    assert jl.adam(1e-3) != "adam"
+    assert jl.adam(1e-3) != jl.adam(1e-3, nesterov=True)
+    assert jl.adam(1e-3) != jl.adam(1e-4)
+    assert jl.adam(jnp.float32(0.5)) == jl.adam(np.float32(0.5))
+    assert jl.sgd(0.1, momentum=None) != jl.sgd(0.1, momentum=0.0)
+    assert jl.adamw(0.1, mask={"a": True}) != jl.adamw(0.1, mask={"a": False})
+    assert jl.adamw(0.1, mask={"a": True}) == jl.adamw(0.1, mask={"a": True})
+
+
+@every_value
+def test_is_a_tree_of_its_numbers(value):
+    leaves, structure = jax.tree.flatten(value)
+    assert all(isinstance(leaf, (int, float)) and not isinstance(leaf, bool) for leaf in leaves)
+    assert jax.tree.unflatten(structure, leaves) == value
+    doubled = jax.tree.map(lambda x: x * 2, value)
+    assert jax.tree.leaves(doubled) == [2 * leaf for leaf in leaves]
+    assert jax.tree.structure(doubled) == structure
+    # JAX unflattens with placeholders; nothing may be checked or called then.
+    jax.tree.unflatten(structure, [object() for _ in leaves])
+    jax.tree.unflatten(structure, [None for _ in leaves])
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+        assert path
+        assert leaf in leaves
+
+
+@every_value
+def test_is_immutable(value):
+    with pytest.raises(AttributeError, match="immutable"):
+        value.learning_rate = 1.0
+    with pytest.raises(AttributeError, match="immutable"):
+        del value._arguments
+    with pytest.raises(TypeError):
+        value.arguments["x"] = 1
+
+
+@every_value
+def test_passes_through_jit(value):
+    returned = jax.jit(lambda value: value)(value)
+    assert jax.tree.structure(returned) == jax.tree.structure(value)
+    np.testing.assert_allclose(jax.tree.leaves(returned), jax.tree.leaves(value))
+    assert jax.jit(lambda static: len(repr(static)), static_argnums=0)(value) == len(repr(value))
+
+
+def test_is_a_cache_key():
+    made = []
+
+    @functools.lru_cache
+    def expensive(tx):
+        made.append(tx)
+
+    for _ in range(3):
+        expensive(jl.chain(jl.clip(1.0), jl.adam(1e-3)))
+    assert len(made) == 1
+
+
+def test_unpacks_to_the_plain_pair():
+    init, update = jl.sgd(0.5)
+    updates, state = update(jnp.ones(2), init(jnp.ones(2)))
+    np.testing.assert_array_equal(updates, [-0.5, -0.5])
+    assert isinstance(state, tuple)
+
+
+def test_plain_functions_make_a_transformation():
+    tx = jl.GradientTransformation(plain_init, plain_update)
+    assert isinstance(tx, jl.GradientTransformation)
+    for combined in (tx, jl.chain(tx, jl.scale(0.5), tx), jl.chain((plain_init, plain_update))):
+        updates, _ = combined.update(jnp.ones(2), combined.init(jnp.ones(2)), jnp.ones(2), value=1.0, more=2.0)
+        np.testing.assert_array_equal(updates, [2.0, 2.0])
+    assert tx == jl.GradientTransformation(plain_init, plain_update)
+    step = jl.make_step(lambda params, batch: jnp.sum((params - batch) ** 2), jl.chain(tx, jl.sgd(0.1)))
+    state, _ = step(jl.init_state(jnp.zeros(2), step.tx), jnp.ones(2))
+    np.testing.assert_allclose(state.params, [0.4, 0.4], rtol=1e-6)
+
+
+def test_extras_reach_those_who_ask():
+    def init(params):
+        return ()
+
+    def update(updates, state, params=None, *, value):
+        return value * updates, state
+
+    tx = jl.chain(jl.clip(10.0), jl.GradientTransformation(init, update))
+    updates, _ = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=3.0, other=None)
+    np.testing.assert_array_equal(updates, [3.0, 3.0])
+
+
+def test_vmap_over_the_optimizer():
+    rates = jnp.array([0.1, 0.2, 0.4])
+    stacked = jax.vmap(jl.sgd)(rates)
+    run = lambda tx: tx.update(jnp.ones(2), tx.init(jnp.ones(2)))[0]
+    np.testing.assert_allclose(jax.vmap(run)(stacked), -rates[:, None] * np.ones((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(jax.tree.map(lambda x: x[1], stacked).arguments["learning_rate"], 0.2)
+
+
+def test_gradient_with_respect_to_the_optimizer_through_training():
+    def final_loss(tx):
+        def body(carry, _):
+            params, state = carry
+            updates, state = tx.update(2 * params, state, params)
+            return (jl.apply_updates(params, updates), state), None
+
+        start = jnp.array([1.0])
+        (params, _), _ = jax.lax.scan(body, (start, tx.init(start)), None, length=3)
+        return jnp.sum(params**2)
+
+    # p <- (1 - 2 a) p three times: loss (1 - 2a)^6, derivative -12 (1 - 2a)^5.
+    derivative = jax.grad(final_loss)(jl.sgd(0.1))
+    assert isinstance(derivative, jl.GradientTransformation)
+    assert derivative.arguments["learning_rate"] == pytest.approx(-12 * 0.8**5, rel=1e-5)
+    # Whole numbers of steps in a schedule are leaves without a derivative.
+    derivative = jax.grad(final_loss, allow_int=True)(jl.sgd(jl.linear_schedule(0.1, 0.1, 5)))
+    rates = derivative.arguments["learning_rate"].arguments
+    assert float(rates["init_value"] + rates["end_value"]) == pytest.approx(-12 * 0.8**5, rel=1e-5)
+
+
+def test_replace():
+    tx = jl.chain(jl.clip(1.0), jl.chain(jl.identity(), jl.adamw(1e-3)))
+    changed = tx.replace(learning_rate=3e-4, max_delta=2.0)
+    assert changed == jl.chain(jl.clip(2.0), jl.chain(jl.identity(), jl.adamw(3e-4)))
+    assert tx == jl.chain(jl.clip(1.0), jl.chain(jl.identity(), jl.adamw(1e-3)))
+    assert jl.adam(1e-3).replace(learning_rate=3e-4) == jl.adam(3e-4)
+    assert jax.tree.structure(changed) == jax.tree.structure(tx)
+    schedule = jl.adam(jl.cosine_decay_schedule(0.1, 100)).replace(init_value=0.2)
+    assert schedule == jl.adam(jl.cosine_decay_schedule(0.2, 100))
+    assert jl.adam(1e-3).replace(learning_rate=schedule.arguments["learning_rate"]) == schedule
+
+
+def test_replace_errors():
+    tx = jl.chain(jl.adam(1e-3), jl.adam(1e-3))
+    with pytest.raises(ValueError, match="'b1' is ambiguous, it belongs to chain > adam, chain > adam"):
+        tx.replace(b1=0.5)
+    with pytest.raises(TypeError, match="no argument 'learning_rat' to replace. Did you mean 'learning_rate'?"):
+        tx.replace(learning_rat=0.5)
+    with pytest.raises(ValueError, match=r"adam: b1 must be a finite number in \[0, 1\); got 1.5"):
+        jl.adam(1e-3).replace(b1=1.5)
+    with pytest.raises(ValueError, match="nesterov=True needs a momentum"):
+        jl.sgd(1e-3).replace(nesterov=True)
+    with pytest.raises(TypeError, match="max_norm"):
+        jl.chain(jl.clip_by_global_norm(1.0)).replace(max_norm="1")
+
+
+BAD_NUMBERS = [
+    (lambda: jl.adam(-1.0), ValueError, r"adam: learning_rate must be a finite number in \[0, inf\), or a schedule|got -1"),
+    (lambda: jl.adam(float("nan")), ValueError, "learning_rate.*nan"),
+    (lambda: jl.adam(float("inf")), ValueError, "learning_rate.*inf"),
+    (lambda: jl.adam("1e-3"), TypeError, "learning_rate.*'1e-3' of type str"),
+    (lambda: jl.adam([1e-3]), TypeError, "learning_rate"),
+    (lambda: jl.adam(True), TypeError, "learning_rate.*True of type bool"),
+    (lambda: jl.adam(np.True_), TypeError, "learning_rate"),
+    (lambda: jl.adam(None), TypeError, "learning_rate.*NoneType"),
+    (lambda: jl.adam(1j), TypeError, "learning_rate"),
+    (lambda: jl.adam(jnp.complex64(1)), TypeError, "learning_rate.*complex64"),
+    (lambda: jl.adam(jnp.ones(3)), TypeError, r"single number.*jax.vmap\(adam\)"),
+    (lambda: jl.adam(np.ones(3)), TypeError, "single number"),
+    (lambda: jl.adam(jnp.float32(-1)), ValueError, "learning_rate.*-1"),
+    (lambda: jl.adam(1e-3, b1=1.0), ValueError, r"b1 must be a finite number in \[0, 1\); got 1.0"),
+    (lambda: jl.adam(1e-3, b2=-0.1), ValueError, "b2"),
+    (lambda: jl.adam(1e-3, eps=-1e-8), ValueError, "eps"),
+    (lambda: jl.adam(1e-3, beta1=0.9), TypeError, "adam: got an unknown argument 'beta1'"),
+    (lambda: jl.adam(learning_rat=0.9), TypeError, "Did you mean 'learning_rate'?"),
+    (lambda: jl.adam(), TypeError, "adam: missing a required argument: 'learning_rate'"),
+    (lambda: jl.adamw(1e-3, weight_decay=-1), ValueError, "weight_decay"),
+    (lambda: jl.sgd(1e-3, nesterov=True), ValueError, "nesterov=True needs a momentum"),
+    (lambda: jl.rmsprop(1e-3, nesterov=True), ValueError, "nesterov=True needs a momentum"),
+    (lambda: jl.sgd(1e-3, momentum=1.0), ValueError, "momentum"),
+    (lambda: jl.clip(-1), ValueError, "max_delta"),
+    (lambda: jl.clip_by_global_norm(float("nan")), ValueError, "max_norm"),
+    (lambda: jl.scale_by_rss(initial_accumulator_value=half), TypeError, "not a schedule"),
+    (lambda: jl.chain(3), TypeError, r"chain: expected a gradient transformation.*got 3 of type int"),
+    (lambda: jl.chain(jl.adam), TypeError, "chain: expected a gradient transformation"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD_NUMBERS)))
+def test_bad_arguments_raise_when_the_value_is_built(number):
+    call, error, message = BAD_NUMBERS[number]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_good_numbers():
+    for rate in (0, 1, 0.0, np.float32(0.1), np.float64(0.1), jnp.float32(0.1), np.array(0.1), jnp.bfloat16(0.1)):
+        tx = jl.sgd(rate)
+        updates, _ = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+        np.testing.assert_allclose(updates, -np.float32(rate) * np.ones(2), rtol=1e-6)
+        assert updates.dtype == jnp.float32
+    traced = jax.jit(lambda rate: jl.adam(rate, b1=rate).update(jnp.ones(2), jl.adam(rate).init(jnp.ones(2)))[0])(0.1)
+    np.testing.assert_allclose(traced, [-0.1, -0.1], rtol=1e-6)
+
+
+def test_learning_rate_zero_leaves_the_weights_bit_equal():
+    params = jnp.array([1.0, -2.0, 1e-30])
+    tx = jl.adamw(0.0, weight_decay=0.1)
+    updates, _ = tx.update(jnp.ones(3), tx.init(params), params)
+    np.testing.assert_array_equal(np.asarray(jl.apply_updates(params, updates)), np.asarray(params))
+
+
+def test_postponed_annotations_are_read():
+    namespace = {"jl": jl, "__name__": "user"}
+    exec(
+        """
+from __future__ import annotations
+from jaxopt_lessons.types import DecayRateOrSchedule
+@jl.gradient_transformation
+def mine(decay: DecayRateOrSchedule = 0.9, *, flag: bool = False):
+    return jl.trace(decay)
+""",
+        namespace,
+    )
+    tx = namespace["mine"](0.5)
+    assert jax.tree.leaves(tx) == [0.5]
+    with pytest.raises(ValueError, match="mine: decay"):
+        namespace["mine"](1.5)
+
+
+def test_unannotated_numbers_are_leaves_only_where_they_are_floats():
+    @jl.gradient_transformation
+    def mine(a: float, b, n: int = 3):
+        return jl.scale(a)
+
+    assert jax.tree.leaves(mine(0.5, jl.scale(2.0), n=4)) == [0.5, 2.0]
+    assert repr(mine(0.5, "x")) == "mine(a=0.5, b='x', n=3)"
+
+
+def test_unhashable_static_arguments_are_named():
+    with pytest.raises(TypeError, match="adamw: mask is part of the structure of the value and must be hashable"):
+        jl.adamw(0.1, mask={"a": {1, 2}})
+
+
+def test_no_tracer_leaks():
+    with jax.checking_leaks():
+        tx = jl.chain(jl.clip_by_global_norm(1.0), jl.adamw(jl.cosine_decay_schedule(0.1, 10), b1=half))
+        params = jnp.ones(3)
+
+        @jax.jit
+        def step(tx, params, state):
+            updates, state = tx.update(params, state, params)
+            return jl.apply_updates(params, updates), state
+
+        state = tx.init(params)
+        for _ in range(2):
+            params, state = step(tx, params, state)
+    assert jnp.all(jnp.isfinite(params))
