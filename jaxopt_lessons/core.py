@@ -168,9 +168,11 @@ def _call(pair: _Pair, updates: Updates, state: State, params: Params | None, ex
 def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
     """Makes a factory of gradient transformations from a function that returns ``(init, update)``, or a ``chain``.
 
-    Arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRateOrSchedule``), with ``float``,
-    or given as transformations, schedules or arrays are leaves of the transformation; all others are static. Annotate
-    the ``state`` of ``update`` with its NamedTuple to have a foreign state refused by name.
+    Args:
+      body: the function. Its arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``,
+        ``DecayRateOrSchedule``), with ``float``, or given as transformations, schedules or arrays are leaves of the
+        transformation; all others are static. Annotate the ``state`` of ``update`` with its NamedTuple to have a
+        foreign state refused by name.
     """
     return value_factory(GradientTransformation, body)
 
@@ -248,6 +250,10 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 
     Leaves of ``params`` that are not trainable (integers, functions, random keys) stay as they are; ``updates`` has
     None there.
+
+    Args:
+      params: the parameters.
+      updates: what to add to them, in the same structure and shapes.
 
     Raises:
       InputError: the trees differ in structure or shape.

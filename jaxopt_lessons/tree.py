@@ -295,6 +295,9 @@ def global_norm(tree: PyTree) -> jax.Array:
 
     Calculated in float32 (float64 if a leaf is) after dividing by the largest entry, so neither 400 bfloat16 leaves nor
     an entry of 1e30 spoil it. Infinite or NaN entries give an infinite or NaN norm. The derivative at 0 is 0.
+
+    Args:
+      tree: a tree of arrays; leaves that are not trainable do not count.
     """
     leaves = [leaf for leaf in jax.tree.leaves(tree) if is_trainable(leaf)]
     dtype = compute_dtype(*map(_dtype, leaves))

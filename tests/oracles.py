@@ -135,9 +135,7 @@ def rmsprop(
 
 
 def adagrad(grads, params, learning_rate, initial_accumulator_value=0.1, eps=1e-7):
-    return scale_by_learning_rate(
-        scale_by_rss(grads, params, initial_accumulator_value, eps), params, learning_rate
-    )
+    return scale_by_learning_rate(scale_by_rss(grads, params, initial_accumulator_value, eps), params, learning_rate)
 
 
 def adam(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, nesterov=False):
@@ -160,6 +158,4 @@ def adamw(
     nesterov=False,
 ):
     directions = scale_by_adam(grads, params, b1, b2, eps, eps_root, nesterov=nesterov)
-    return scale_by_learning_rate(
-        add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate
-    )
+    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)

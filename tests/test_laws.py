@@ -8,7 +8,9 @@ import pytest
 import jaxopt_lessons as jl
 
 RNG = np.random.default_rng(0)
-GRADS = [{"w": jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32), "b": jnp.float32(g)} for g in (1.0, -2.0, 0.5, 3.0)]
+GRADS = [
+    {"w": jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32), "b": jnp.float32(g)} for g in (1.0, -2.0, 0.5, 3.0)
+]
 PARAMS = {"w": jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32), "b": jnp.float32(1.0)}
 
 
@@ -92,7 +94,9 @@ def test_scale_invariance(tx):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, b)
 
 
-@pytest.mark.parametrize("tx", [jl.adamw(0.1, weight_decay=0.1), jl.rmsprop(0.1, centered=True, momentum=0.9), jl.sgd(0.1)])
+@pytest.mark.parametrize(
+    "tx", [jl.adamw(0.1, weight_decay=0.1), jl.rmsprop(0.1, centered=True, momentum=0.9), jl.sgd(0.1)]
+)
 def test_leaves_do_not_see_each_other(tx):
     """One leaf alone gets the updates it gets among others, and names and order of leaves do not matter."""
     alone = trajectory(tx, [g["w"] for g in GRADS], PARAMS["w"])

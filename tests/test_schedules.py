@@ -218,7 +218,11 @@ def test_derivative():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: jl.cosine_decay_schedule(0.1, 0), ValueError, r"decay_steps must be a whole number in \[1, 2\^31 - 1\]"),
+        (
+            lambda: jl.cosine_decay_schedule(0.1, 0),
+            ValueError,
+            r"decay_steps must be a whole number in \[1, 2\^31 - 1\]",
+        ),
         (lambda: jl.linear_schedule(0.1, 0.0, 0), ValueError, "transition_steps"),
         (lambda: jl.linear_schedule(0.1, 0.0, 10, -1), ValueError, "transition_begin"),
         (lambda: jl.linear_schedule(0.1, 0.0, 2.5), ValueError, "transition_steps must be a whole number"),

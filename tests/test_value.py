@@ -224,7 +224,11 @@ def test_replace_errors():
 
 
 BAD_NUMBERS = [
-    (lambda: jl.adam(-1.0), ValueError, r"adam: learning_rate must be a finite number in \[0, inf\), or a schedule|got -1"),
+    (
+        lambda: jl.adam(-1.0),
+        ValueError,
+        r"adam: learning_rate must be a finite number in \[0, inf\), or a schedule|got -1",
+    ),
     (lambda: jl.adam(float("nan")), ValueError, "learning_rate.*nan"),
     (lambda: jl.adam(float("inf")), ValueError, "learning_rate.*inf"),
     (lambda: jl.adam("1e-3"), TypeError, "learning_rate.*'1e-3' of type str"),

@@ -62,7 +62,11 @@ class Schedule(Value):
 
 
 def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Schedule]:
-    """Makes a factory of schedules from a function that returns ``count -> number``."""
+    """Makes a factory of schedules from a function that returns ``count -> number``.
+
+    Args:
+      body: a function whose arguments annotated with a range of ``jaxopt_lessons.types`` are leaves of the schedule.
+    """
     return value_factory(Schedule, body)
 
 
@@ -76,7 +80,10 @@ _from_function.__name__ = "Schedule"
 
 @schedule
 def constant_schedule(value: Scalar) -> Any:
-    """The same number for ever: ``value``.
+    """The same number for ever.
+
+    Args:
+      value: the number.
 
     >>> constant_schedule(0.1)(1000)
     Array(0.1, dtype=float32)
@@ -106,7 +113,11 @@ ScheduleLikes: TypeAlias = Annotated[Any, Convert(_as_schedules)]
 
 @schedule
 def add_schedules(first: ScheduleLike, second: ScheduleLike) -> Any:
-    """The sum of two schedules (or of a schedule and a number), ``first + second``.
+    """The sum of two schedules (or of a schedule and a number), ``first + second``; ``+`` does the same.
+
+    Args:
+      first: a schedule, a function ``count -> number`` or a number.
+      second: likewise.
 
     >>> (linear_schedule(0.0, 1.0, 10) + 0.5)(5)
     Array(1., dtype=float32)
@@ -116,7 +127,11 @@ def add_schedules(first: ScheduleLike, second: ScheduleLike) -> Any:
 
 @schedule
 def multiply_schedules(first: ScheduleLike, second: ScheduleLike) -> Any:
-    """The product of two schedules (or of a schedule and a number), ``first * second``.
+    """The product of two schedules (or of a schedule and a number), ``first * second``; ``*`` does the same.
+
+    Args:
+      first: a schedule, a function ``count -> number`` or a number.
+      second: likewise.
 
     >>> (0.5 * linear_schedule(0.0, 1.0, 10))(5)
     Array(0.25, dtype=float32)

@@ -1,0 +1,106 @@
+"""PyTorch as an oracle, in float64. Runs where the extra ``oracles`` is installed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lessons as jl
+
+pytestmark = pytest.mark.oracle
+
+PAIRS = {
+    "sgd": (jl.sgd(0.1), lambda torch, p: torch.optim.SGD(p, lr=0.1)),
+    "momentum": (jl.sgd(0.1, 0.8), lambda torch, p: torch.optim.SGD(p, lr=0.1, momentum=0.8)),
+    "nesterov": (
+        jl.sgd(0.1, 0.8, nesterov=True),
+        lambda torch, p: torch.optim.SGD(p, lr=0.1, momentum=0.8, nesterov=True),
+    ),
+    "rmsprop": (
+        jl.rmsprop(0.1, 0.8, eps=1e-3, eps_in_sqrt=False),
+        lambda torch, p: torch.optim.RMSprop(p, lr=0.1, alpha=0.8, eps=1e-3),
+    ),
+    "centered rmsprop": (
+        jl.rmsprop(0.1, 0.8, eps=1e-3, eps_in_sqrt=False, centered=True),
+        lambda torch, p: torch.optim.RMSprop(p, lr=0.1, alpha=0.8, eps=1e-3, centered=True),
+    ),
+    "rmsprop with momentum": (
+        jl.rmsprop(0.1, 0.8, eps=1e-3, eps_in_sqrt=False, momentum=0.7),
+        lambda torch, p: torch.optim.RMSprop(p, lr=0.1, alpha=0.8, eps=1e-3, momentum=0.7),
+    ),
+    "adagrad": (
+        jl.adagrad(0.1, 0.2, eps=0.0),  # the two put eps in different places
+        lambda torch, p: torch.optim.Adagrad(p, lr=0.1, initial_accumulator_value=0.2, eps=0.0),
+    ),
+    "adam": (
+        jl.adam(0.1, 0.8, 0.95, eps=1e-3),
+        lambda torch, p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3),
+    ),
+    "adamw": (
+        jl.adamw(0.1, 0.8, 0.95, eps=1e-3, weight_decay=0.3),
+        lambda torch, p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3),
+    ),
+    "clip by norm, then adam": (
+        jl.chain(jl.clip_by_global_norm(0.5), jl.adam(0.1)),
+        lambda torch, p: torch.optim.Adam(p, lr=0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_twenty_steps(name, kind):
+    """The same weights after twenty steps with gradients that depend on the weights."""
+    torch = pytest.importorskip("torch")
+    tx, make = PAIRS[name]
+    rng = np.random.default_rng(0)
+    start, noise = rng.standard_normal((4, 3)), rng.standard_normal((20, 4, 3))
+    if kind == "complex":
+        start, noise = start + 1j * start[::-1], noise + 1j * noise[::-1]
+
+    weights = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = make(torch, [weights])
+    for n in noise:
+        weights.grad = torch.from_numpy(n) + 0.5 * weights.detach()
+        if "clip" in name:
+            # torch adds 1e-6 to the norm
+            weights.grad *= min(1.0, 0.5 / float(weights.grad.abs().pow(2).sum().sqrt()))
+        optimizer.step()
+
+    with jax.enable_x64(True):
+        params = jnp.asarray(start)
+        state = tx.init(params)
+        for n in noise:
+            updates, state = tx.update(jnp.asarray(n) + 0.5 * params, state, params)
+            params = jl.apply_updates(params, updates)
+    tolerance = 1e-12 if "adamw" not in name else 1e-11
+    np.testing.assert_allclose(np.asarray(params), weights.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "name", ["cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "mse_loss", "soft_margin"]
+)
+def test_losses(name):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 5)) * 3, rng.standard_normal((6, 5))
+    labels = rng.integers(0, 5, 6)
+    with jax.enable_x64(True):
+        ours = {
+            "cross_entropy": lambda: jl.losses.softmax_cross_entropy_with_integer_labels(x, labels),
+            "binary_cross_entropy_with_logits": lambda: jl.losses.sigmoid_binary_cross_entropy(x, y > 0),
+            "huber_loss": lambda: jl.losses.huber_loss(x, y, delta=0.7),
+            "mse_loss": lambda: jl.losses.squared_error(x, y),
+            "soft_margin": lambda: jl.losses.softmax_cross_entropy(x, np.exp(y) / np.exp(y).sum(1, keepdims=True)),
+        }[name]()
+    f, tx, ty = torch.nn.functional, torch.from_numpy(x), torch.from_numpy(y)
+    theirs = {
+        "cross_entropy": lambda: f.cross_entropy(tx, torch.from_numpy(labels), reduction="none"),
+        "binary_cross_entropy_with_logits": lambda: f.binary_cross_entropy_with_logits(
+            tx, (ty > 0).double(), reduction="none"
+        ),
+        "huber_loss": lambda: f.huber_loss(tx, ty, delta=0.7, reduction="none"),
+        "mse_loss": lambda: f.mse_loss(tx, ty, reduction="none"),
+        "soft_margin": lambda: f.cross_entropy(tx, torch.softmax(ty, 1), reduction="none"),
+    }[name]()
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-12)
