@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _leaf
 from jaxopt_lessons.types import Range
 
 __all__ = [
@@ -82,7 +82,7 @@ def log_cosh(predictions: Any, targets: Any = None) -> jax.Array:
       targets: array of the same shape; None for zeros.
 
     >>> log_cosh(jnp.array([0.0, 100.0]))
-    Array([ 0.     , 99.30685], dtype=float32)
+    Array([ 0.      , 99.306854], dtype=float32)
     """
     error = _errors("log_cosh", predictions, targets)
     return jnp.logaddexp(error, -error) - jnp.log(2.0).astype(error.dtype)
@@ -182,7 +182,7 @@ def smooth_labels(labels: Any, alpha: float) -> jax.Array:
 
 def _as_float(x: Any) -> jax.Array:
     x = jnp.asarray(x)
-    return x.astype(tree.compute_dtype(x.dtype))
+    return x.astype(_leaf.compute_dtype(x.dtype))
 
 
 def _same_shape(name: str, what: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]) -> None:

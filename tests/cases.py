@@ -10,9 +10,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+import oracles
 
 import jaxopt_lessons as jl
-import oracles
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ def test_readme_code_runs(tmp_path, monkeypatch, capsys):
     namespace = {"__name__": "readme"}
     for block in blocks("python"):
         capsys.readouterr()
-        exec(compile(block, "README.md", "exec"), namespace)
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            exec(compile(block, "README.md", "exec"), namespace)
         printed = capsys.readouterr().out.splitlines()
         shown = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
         for line in printed:

@@ -81,7 +81,7 @@ def scale_by_adam(
       nesterov: look one step ahead with the momentum.
 
     >>> tx = scale_by_adam()
-    >>> tx.update(jnp.array([0.5, -20.0]), tx.init(jnp.zeros(2)))[0]
+    >>> tx.update(jnp.array([0.5, -20.0]), tx.init(jnp.zeros(2)))[0].round(4)
     Array([ 1., -1.], dtype=float32)
     """
 

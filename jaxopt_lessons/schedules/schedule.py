@@ -119,8 +119,8 @@ def add_schedules(first: ScheduleLike, second: ScheduleLike) -> Any:
       first: a schedule, a function ``count -> number`` or a number.
       second: likewise.
 
-    >>> (linear_schedule(0.0, 1.0, 10) + 0.5)(5)
-    Array(1., dtype=float32)
+    >>> (constant_schedule(0.25) + 0.5)(5)
+    Array(0.75, dtype=float32)
     """
     return lambda count: first(count) + second(count)
 
@@ -133,8 +133,8 @@ def multiply_schedules(first: ScheduleLike, second: ScheduleLike) -> Any:
       first: a schedule, a function ``count -> number`` or a number.
       second: likewise.
 
-    >>> (0.5 * linear_schedule(0.0, 1.0, 10))(5)
-    Array(0.25, dtype=float32)
+    >>> (0.5 * constant_schedule(0.25))(5)
+    Array(0.125, dtype=float32)
     """
     return lambda count: first(count) * second(count)
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _checks, _leaf, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.core import GradientTransformation, Transformation, apply_updates
 from jaxopt_lessons.train.state import TrainState
@@ -160,7 +160,7 @@ def _as_real(name: str, value: Any) -> jax.Array:
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         _checks.real_loss(name, value)
-    return value.astype(tree.compute_dtype(value.dtype))
+    return value.astype(_leaf.compute_dtype(value.dtype))
 
 
 def number_of_examples(batch: PyTree) -> int:

@@ -36,11 +36,11 @@ def ema(decay: DecayRateOrSchedule, debias: bool = True, accumulator_dtype: Any 
       debias: divide by ``1 - decay^t``, so that the first averages are not pulled towards 0.
       accumulator_dtype: dtype of the average; the parameter's by default, float32 for half precision.
 
-    >>> tx = ema(0.9, debias=False)
-    >>> tx.update(jnp.array([40.0]), tx.init(jnp.zeros(1)))[0]  # the first day at 40 degrees looks like 4
-    Array([4.], dtype=float32)
-    >>> tx = ema(0.9)
-    >>> tx.update(jnp.array([40.0]), tx.init(jnp.zeros(1)))[0]
+    >>> tx = ema(0.75, debias=False)
+    >>> tx.update(jnp.array([40.0]), tx.init(jnp.zeros(1)))[0]  # the first day at 40 degrees looks like 10
+    Array([10.], dtype=float32)
+    >>> tx = ema(0.75)
+    >>> tx.update(jnp.array([40.0]), tx.init(jnp.zeros(1)))[0].round(3)
     Array([40.], dtype=float32)
     """
 

@@ -1,0 +1,217 @@
+"""``map_leaves``: the one way an update rule reaches the leaves of a tree.
+
+It takes care of everything that is not the rule. Structures and shapes are compared; arithmetic is float32 for
+half-precision leaves; results get the dtypes they must have; complex leaves are treated as pairs of real numbers; and
+the rule is traced once for each distinct shape and dtype, not once for each leaf.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lessons import _checks, _leaf
+from jaxopt_lessons.types import Params, PyTree, Updates
+
+
+def map_leaves(
+    rule: Callable[..., Any],
+    updates: Updates,
+    *states: PyTree,
+    params: Params | None = None,
+    read: Sequence[PyTree] = (),
+    where: PyTree | None = None,
+    states_have_shape: bool = True,
+    **hyper: Any,
+) -> Any:
+    """Applies an update rule to every leaf of ``updates``.
+
+    Equivalent, for one leaf, to::
+
+        u, *new_states = rule(g, *states, *read, **hyper)
+
+    Args:
+      rule: ``rule(g, *state_leaves, *read_leaves, **hyper)``, returning ``u`` or ``(u, *new_state_leaves)`` with the
+        shapes that came in. Its arguments are float32 arrays, or float64 if one of the leaves is. Define it at the
+        top of a module and it is traced once for each shape in the life of the process.
+      updates: the gradients, or the output of an earlier transformation; None is structure.
+      *states: trees with the structure of ``updates``, which the rule returns anew, in the same shapes and dtypes.
+      params: if given, the new updates get the dtypes of its leaves, else those of the old updates.
+      read: further trees that the rule only reads, for instance ``(params,)``; leaves that are not numbers with a
+        fraction (integers, random keys) reach it as they are.
+      where: a tree of Python bools with the structure of ``updates``, as ``mask_leaves`` makes it. The rule skips the
+        leaves with False: their updates and states stay.
+      states_have_shape: whether a state leaf has the shape of its gradient, which is then checked. False for factored
+        states; the rule must return each in the shape it had all the same.
+      **hyper: numbers, and functions ``dtype -> number``, reach the rule as scalars of the dtype it calculates in;
+        bools, None and strings reach it as they are.
+
+    Returns:
+      The new updates, or with states ``(updates, *states)``.
+
+    Raises:
+      InputError: the trees differ in structure or shape, or a gradient is not floating point or complex.
+    """
+    leaves, treedef = jax.tree.flatten(updates)
+    targets = leaves if params is None else _matching(treedef, updates, params, "params")
+    _check_gradients(updates, leaves, targets)
+    state_columns = [_matching(treedef, updates, state, "state") for state in states]
+    if states_have_shape:
+        _check_state_shapes(updates, leaves, state_columns)
+    read_columns = [targets if tree is params else _matching(treedef, updates, tree, "a read tree") for tree in read]
+    chosen = treedef.flatten_up_to(where) if where is not None else [True] * len(leaves)
+
+    rows = [
+        _Row(arrays, tuple(map(_leaf.dtype_of, (target, *arrays[1 : 1 + len(states)]))))
+        for target, arrays in zip(targets, zip(leaves, *state_columns, *read_columns, strict=True), strict=True)
+    ]
+    apply = _Application(rule, hyper)
+    results: list[Any] = [None if apply_rule else row.unchanged() for row, apply_rule in zip(rows, chosen, strict=True)]
+    for part in _parts_of_equal_rows(rows, chosen):
+        try:
+            outputs = apply([rows[i] for i in part])
+        except _WrongShape as error:
+            _checks.wrong_result_shape(rule.__name__, _path(updates, part[0]), *error.args)
+        for i, output in zip(part, outputs, strict=True):
+            results[i] = output
+    columns = list(zip(*results, strict=True)) if results else [()] * (1 + len(states))
+    trees = [jax.tree.unflatten(treedef, column) for column in columns]
+    return tuple(trees) if states else trees[0]
+
+
+class _Row(NamedTuple):
+    """What the rule gets of one leaf, and the dtypes of what it returns."""
+
+    arrays: tuple[Any, ...]
+    dtypes: tuple[np.dtype, ...]
+
+    @property
+    def compute(self) -> np.dtype:
+        return _leaf.compute_dtype(*self.dtypes, *map(_leaf.dtype_of, self.arrays))
+
+    @property
+    def signature(self) -> Any:
+        return tuple((np.shape(array), _leaf.dtype_of(array)) for array in self.arrays), self.dtypes
+
+    def unchanged(self) -> tuple[Any, ...]:
+        """The update in its dtype, and the old state."""
+        return jnp.asarray(self.arrays[0]).astype(self.dtypes[0]), *self.arrays[1 : len(self.dtypes)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Calling the rule
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Application:
+    """A rule with its hyperparameters, to be applied to rows of equal signature."""
+
+    def __init__(self, rule: Callable[..., Any], hyper: dict[str, Any]):
+        flags = {name: value for name, value in hyper.items() if value is None or isinstance(value, (bool, str))}
+        numbers = {name: value for name, value in hyper.items() if name not in flags}
+        # A closure may hold tracers and must not outlive this call; a function of a module is kept with its traces.
+        make = _compiled if getattr(rule, "__closure__", None) else _compiled_and_kept
+        self._compiled = make(rule, tuple(flags.items()), tuple(numbers))
+        self._scalars = functools.cache(lambda dtype: _stacked(numbers.values(), dtype))
+
+    def __call__(self, rows: list[_Row]) -> list[tuple[jax.Array, ...]]:
+        dtypes, compute = rows[0].dtypes, rows[0].compute
+        return self._compiled([row.arrays for row in rows], self._scalars(compute), dtypes, compute)
+
+
+class _WrongShape(Exception):  # noqa: N818
+    """Position, expected and actual result of a rule that changed a shape."""
+
+
+def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], names: tuple[str, ...]) -> Any:
+    """The rule on the arrays of equal leaves, with casts around it; a nested ``jit``, so one trace serves them all.
+
+    The hyperparameters come in one vector: each argument of a nested ``jit`` costs time for each leaf.
+    """
+
+    def leaf_rule(arrays: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
+        pairs = any(_leaf.is_complex(array) for array in arrays if _leaf.is_trainable(array))
+        enter, leave = (_leaf.as_pairs, _leaf.from_pairs) if pairs else (_leaf.as_real, _leaf.as_real)
+        inputs = [enter(array, compute) if _leaf.is_trainable(array) else array for array in arrays]
+        outputs = rule(*inputs, **{name: scalars[i] for i, name in enumerate(names)}, **dict(flags))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        outputs = tuple(leave(output, dtype) for output, dtype in zip(outputs, dtypes, strict=True))
+        for position, (output, array) in enumerate(zip(outputs, arrays, strict=False)):
+            if output.shape != np.shape(array):
+                raise _WrongShape(position, array, output)
+        return outputs
+
+    def leaves_rule(rows: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
+        return [one(arrays, scalars, dtypes, compute) for arrays in rows]
+
+    leaf_rule.__name__, leaves_rule.__name__ = rule.__name__, f"{rule.__name__}_on_leaves"
+    one = jax.jit(leaf_rule, static_argnums=(2, 3))
+    many = jax.jit(leaves_rule, static_argnums=(2, 3))
+    return lambda rows, *others: many(rows, *others) if len(rows) > 1 else [one(rows[0], *others)]
+
+
+_compiled_and_kept = functools.lru_cache(maxsize=1024)(_compiled)
+
+
+def _stacked(numbers: Iterable[Any], dtype: np.dtype) -> jax.Array:
+    """Hyperparameters as one vector of ``dtype``."""
+    scalars: list[Any] = [value(dtype) if callable(value) else jnp.asarray(value).astype(dtype) for value in numbers]
+    return jnp.stack(scalars) if scalars else jnp.zeros([0], dtype)
+
+
+def _parts_of_equal_rows(rows: list[_Row], chosen: list[bool], size: int = 16) -> Iterator[list[int]]:
+    """The places of rows with equal signature: many of them in parts of 16, few of them one by one.
+
+    A nested ``jit`` costs a tenth of a millisecond of tracing wherever it is called, so 1,000 leaves should not call
+    it 1,000 times; but a part of another length is another trace, which must pay.
+    """
+    alike: dict[Any, list[int]] = {}
+    for i, row in enumerate(rows):
+        if chosen[i]:
+            alike.setdefault(row.signature, []).append(i)
+    for places in alike.values():
+        step = size if len(places) >= 4 * size else 1
+        whole = len(places) - len(places) % step
+        yield from (places[i : i + step] for i in range(0, whole, step))
+        yield from ([i] for i in places[whole:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comparing trees
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _matching(treedef: Any, updates: Updates, tree: PyTree, name: str) -> list[Any]:
+    """The leaves of ``tree`` beside those of ``updates``; leaves that are not trainable may face None."""
+    leaves, structure = jax.tree.flatten(tree)
+    if structure == treedef:
+        return leaves
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf if _leaf.is_trainable(leaf) else None, tree))
+    if structure != treedef:
+        _checks.different_trees("updates", updates, name, jax.tree.unflatten(structure, leaves))
+    return leaves
+
+
+def _check_gradients(updates: Updates, leaves: list[Any], targets: list[Any]) -> None:
+    for i, (leaf, target) in enumerate(zip(leaves, targets, strict=True)):
+        if not _leaf.is_trainable(leaf):
+            _checks.not_differentiable(_path(updates, i), leaf)
+        if np.shape(leaf) != np.shape(target):
+            _checks.different_shapes(_path(updates, i), "updates", leaf, "params", target)
+        if not _leaf.is_trainable(target):
+            _checks.untrained_parameter(_path(updates, i), target)
+
+
+def _check_state_shapes(updates: Updates, leaves: list[Any], state_columns: list[list[Any]]) -> None:
+    for column in state_columns:
+        for i, (leaf, state_leaf) in enumerate(zip(leaves, column, strict=True)):
+            if np.shape(leaf) != np.shape(state_leaf):
+                _checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
+
+
+def _path(tree: PyTree, position: int) -> tuple[Any, ...]:
+    """The key path of a leaf, by its position among the leaves."""
+    return jax.tree_util.tree_leaves_with_path(tree)[position][0]
