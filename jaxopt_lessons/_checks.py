@@ -276,10 +276,17 @@ def loss_shape(name: str, got: str, examples: int) -> NoReturn:
     )
 
 
-def loss_per_example(name: str) -> NoReturn:
+def loss_per_example(name: str, kind: str) -> NoReturn:
     raise InputError(
-        f"{name} is a scalar, which already contains the examples that fill up the batch. With remainder='pad' return "
+        f"{name} is {kind}, which already contains the examples that fill up the batch. With remainder='pad' return "
         "one number per example, or use remainder='keep', 'drop' or 'wrap'."
+    )
+
+
+def unmasked_step() -> NoReturn:
+    raise InputError(
+        "the step takes no mask, so it cannot tell the examples that fill up the last batch. Use remainder='keep', "
+        "'drop' or 'wrap', or a step (state, batch, mask)."
     )
 
 

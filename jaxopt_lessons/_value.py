@@ -36,7 +36,7 @@ _VARIADIC = inspect.Parameter.VAR_POSITIONAL
 class Value:
     """Base class of transformations, schedules and steps. Subclasses say what a factory's result is used for."""
 
-    __slots__ = ("_arguments", "_children", "_factory", "_hash", "_made", "_structure")
+    __slots__ = ("__weakref__", "_arguments", "_children", "_factory", "_hash", "_made", "_structure")
 
     _factory: Callable[..., Any]
     _arguments: Mapping[str, Any]
@@ -179,7 +179,7 @@ class _Specification:
         return {name: self.check(name, value) for name, value in bound.arguments.items()}
 
     def check(self, name: str, value: Any) -> Any:
-        """Returns the argument as it is kept (lists as tuples, mappings sorted); raises if it is not allowed."""
+        """The argument as it is kept (lists as tuples, mappings sorted, 1 as 1.0); raises if it is not allowed."""
         owner, parameter, allowed = self.body.__name__, self.parameters[name], self.ranges[name]
         convert = _metadata(parameter.annotation, Convert)
         if convert is not None and parameter.kind is _VARIADIC:
@@ -200,7 +200,7 @@ class _Specification:
             items = [value]
         for item in items:
             _checks.number(owner, name, item, allowed)
-        return value
+        return value if allowed.whole else _with_floats(value)
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
         args, kwargs = [], {}
@@ -215,6 +215,15 @@ class _Specification:
             else:
                 kwargs[name] = arguments[name]
         return self.body(*args, **kwargs)
+
+
+def _with_floats(value: Any) -> Any:
+    """Whole numbers as floats where any number may stand: 1 and 1.0 are one learning rate and one program."""
+    if isinstance(value, Mapping):
+        return {step: _with_floats(item) for step, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_with_floats, value))
+    return float(value) if isinstance(value, int) else value
 
 
 def _specification(factory: Callable[..., Any]) -> _Specification:

@@ -21,7 +21,7 @@ Write one by decorating a function that returns the pair::
             return updates, TraceState(trace)
         return init, update
 
-The body sees numbers. If the caller gave a schedule instead, the number is the schedule's value at the state's
+``update`` sees numbers. If the caller gave a schedule instead, the number is the schedule's value at the state's
 ``count``; for a state without a ``count`` one is kept beside it, in a ``ScheduledState``.
 """
 
@@ -76,12 +76,10 @@ class GradientTransformation(Value):
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
         made = self._make()
         with _checks.stage(self.name):
-            if isinstance(made, GradientTransformation):
-                return made.init(params)
-            if not self._scheduled():
-                return made.init(params)
-            state = self.at(0)._make().init(params)
-            return state if _has_count(state) else ScheduledState(numerics.zero_count(), state)
+            state = made.init(params)
+            if isinstance(made, GradientTransformation) or not self._scheduled() or _has_count(state):
+                return state
+            return ScheduledState(numerics.zero_count(), state)
 
     def update(self, updates: Updates, state: State, params: Params | None = None, **extra: Any) -> Any:
         """Transforms ``updates``.
@@ -172,7 +170,7 @@ def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTrans
       body: the function. Its arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``,
         ``DecayRateOrSchedule``), with ``float``, or given as transformations, schedules or arrays are leaves of the
         transformation; all others are static. Annotate the ``state`` of ``update`` with its NamedTuple to have a
-        foreign state refused by name.
+        foreign state refused by name. ``init`` must not read an argument that may be a schedule.
     """
     return value_factory(GradientTransformation, body)
 

@@ -8,6 +8,7 @@ nothing is broadcast: predictions ``[batch, 1]`` against targets ``[batch]`` wou
 are calculated and returned in float32 for half-precision inputs.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -69,9 +70,8 @@ def huber_loss(predictions: Any, targets: Any = None, *, delta: float = 1.0) -> 
     Array([0.125, 2.5  ], dtype=float32)
     """
     _checks.number("huber_loss", "delta", delta, Range(0, includes_low=False))
-    error = jnp.abs(_errors("huber_loss", predictions, targets))
-    inside = jnp.minimum(error, delta)
-    return inside**2 / 2 + delta * (error - inside)
+    error = _errors("huber_loss", predictions, targets)
+    return jnp.where(jnp.abs(error) <= delta, error**2 / 2, delta * (jnp.abs(error) - delta / 2))
 
 
 def log_cosh(predictions: Any, targets: Any = None) -> jax.Array:
@@ -85,7 +85,11 @@ def log_cosh(predictions: Any, targets: Any = None) -> jax.Array:
     Array([ 0.      , 99.306854], dtype=float32)
     """
     error = _errors("log_cosh", predictions, targets)
-    return jnp.logaddexp(error, -error) - jnp.log(2.0).astype(error.dtype)
+    # Two forms, because for small errors the one for large errors is a difference of nearly equal numbers.
+    small = jnp.abs(error) < 1
+    near = jnp.log1p(jnp.sinh(jnp.where(small, error, 0)) ** 2) / 2
+    far = jnp.logaddexp(error, -error) - math.log(2)
+    return jnp.where(small, near, far)
 
 
 def hinge_loss(predictor_outputs: Any, targets: Any) -> jax.Array:
@@ -155,7 +159,10 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
     logits, labels = _as_float(logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"{name}: labels must be integers; got {_checks.describe(labels)}.")
-    expected = logits.shape[: axis % logits.ndim] + logits.shape[axis % logits.ndim + 1 :]
+    if not (isinstance(axis, int) and -logits.ndim <= axis < logits.ndim):
+        raise ValueError(f"{name}: axis must be one axis of the logits, which have {logits.ndim}; got axis={axis!r}.")
+    axis = axis % logits.ndim
+    expected = logits.shape[:axis] + logits.shape[axis + 1 :]
     _same_shape(name, "labels", labels.shape, "logits without the class axis", expected)
     log_probabilities = jax.nn.log_softmax(logits, axis, where=_where(name, where, logits))
     index = jnp.expand_dims(labels, axis)

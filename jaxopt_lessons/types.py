@@ -12,6 +12,7 @@ Numbers
     ``Scalar``            any finite number
     ``NonNegative``       ``[0, inf)``: learning rates, epsilons, decays
     ``Positive``          ``(0, inf)``
+    ``Limit``             ``[0, inf]``: what something is clipped to; ``inf`` for no limit
     ``DecayRate``         ``[0, 1)``: the beta of an exponentially weighted average
     ``Steps``             a whole number of steps, at least 1
     ``Offset``            a whole number of steps, at least 0
@@ -58,20 +59,21 @@ class Range:
     includes_low: bool = True
     includes_high: bool = True
     whole: bool = False
+    finite: bool = True
     schedules: bool = False
 
     def __contains__(self, value: Any) -> bool:
         above = value >= self.low if self.includes_low else value > self.low
         below = value <= self.high if self.includes_high else value < self.high
-        finite = abs(value) < float("inf")
+        finite = not self.finite or abs(value) < float("inf")
         return bool(above and below and finite and (not self.whole or value == int(value)))
 
     def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a finite number"
+        kind = "a whole number" if self.whole else "a finite number" if self.finite else "a number"
         if self.low == -float("inf"):
             return kind
         left = "[" if self.includes_low else "("
-        right = "]" if self.includes_high and self.high < float("inf") else ")"
+        right = "]" if self.includes_high and not (self.finite and self.high == float("inf")) else ")"
         high = "2^31 - 1" if self.high == 2**31 - 1 else f"{self.high:g}"
         return f"{kind} in {left}{self.low:g}, {high}{right}"
 
@@ -92,4 +94,5 @@ Offset: TypeAlias = Annotated[Number, Range(0, 2**31 - 1, whole=True)]
 
 ScalarOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(schedules=True)]
 NonNegativeOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, schedules=True)]
+LimitOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, finite=False, schedules=True)]
 DecayRateOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, 1, includes_high=False, schedules=True)]

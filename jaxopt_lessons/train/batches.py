@@ -168,10 +168,10 @@ def _multiply_divide(x: jax.Array, factor: int, divisor: int) -> tuple[jax.Array
     x = x.astype(jnp.uint32)
     quotient, rest = x // divisor, x % divisor
     quotient = quotient * np.uint32(factor)
-    # rest * factor by doubling and adding, reduced at once: every number stays below 2 * divisor.
+    # rest * factor by doubling and adding, reduced at once: every number stays below 2 * divisor < 2^32.
     q, r = jnp.zeros_like(x), jnp.zeros_like(x)
     for bit in f"{factor:b}":
-        r = r * 2 + (rest if bit == "1" else 0)
-        q = q * 2 + r // divisor
-        r = r % divisor
+        q, r = q * 2 + r * 2 // divisor, r * 2 % divisor
+        if bit == "1":
+            q, r = q + (r + rest) // divisor, (r + rest) % divisor
     return quotient + q, r

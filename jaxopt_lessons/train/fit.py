@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons._value import Value
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
 from jaxopt_lessons.train.evaluate import measure_all
@@ -22,6 +23,7 @@ from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.progress import make_progress
 from jaxopt_lessons.train.scan import Metrics, StepFn, run_steps
 from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.step import step_of
 from jaxopt_lessons.types import PyTree
 
 CHUNK_STEPS = 1024
@@ -43,9 +45,17 @@ class FitResult(NamedTuple):
     compiles: int
     seconds: float
 
+    def __repr__(self) -> str:
+        steps = int(self.state.step)
+        return f"FitResult({steps=}, history={self.history}, compiles={self.compiles}, seconds={self.seconds:.3g})"
+
 
 class _Chunk(NamedTuple):
-    """Steps that one compiled program does: ``length`` full batches, and then the smaller one if ``tail``."""
+    """Steps that one compiled program does: ``length`` full batches, or the smaller one if ``tail``.
+
+    The smaller batch has a program of its own, so that every step is the same program wherever a run begins and ends:
+    XLA rounds a step differently inside another program, and a run that goes on would not be the run that did not stop.
+    """
 
     first: int
     length: int
@@ -119,11 +129,12 @@ def fit(
             latest = {name: float(values[-1]) for name, values in metrics.items()}
             bar.advance(chunk.steps, chunk.epoch, latest | {k: float(v) for k, v in val_metrics.items()})
 
+    argument = _as_argument(step)
     with compilation.count() as compiled:
         state = _copy(state)  # The chunks take over the buffers of the state they get.
         try:
             for chunk in _chunks(batches, int(state.cursor), total):
-                state, metrics = _run_chunk(step, state, batches, chunk.length, chunk.tail)
+                state, metrics = _run_chunk(argument, state, batches, chunk.length, chunk.tail)
                 val_metrics = {}
                 is_last = chunk.first + chunk.steps == cursor_before + total
                 if validate is not None and (chunk.ends_epoch or is_last):
@@ -144,6 +155,21 @@ def _run_chunk(
     step: StepFn, state: TrainState, batches: Batches, length: int, tail: bool
 ) -> tuple[TrainState, Metrics]:
     return run_steps(step, state, batches, state.cursor, length, tail)
+
+
+def _as_argument(step: StepFn) -> Any:
+    """The step as an argument of a compiled program, with all numbers of one kind of one dtype.
+
+    A Python float, a NumPy float and a JAX array are different types to ``jit``; as hyperparameters they are the same.
+    """
+    if not isinstance(step, Value):
+        step = step_of(step)
+
+    def strong(leaf: Any) -> Any:
+        dtype = np.int32 if jnp.issubdtype(jnp.result_type(leaf), np.integer) else numerics.float_dtype()
+        return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.asarray(leaf, dtype)
+
+    return jax.tree.map(strong, step)
 
 
 @jax.jit
@@ -183,7 +209,11 @@ def _validation(
     planned = minibatches(val, batch_size if batch_size is not None else batches.batch_size, shuffle=False)
 
     def validate(state: TrainState) -> dict[str, jax.Array]:
-        means = measure_all(measured, state.params, planned)
+        try:
+            means = measure_all(measured, state.params, planned)
+        except Exception as error:
+            error.add_note("This happened when fit measured the loss on val.")
+            raise
         return {f"val_{name}": mean for name, mean in means.items()}
 
     return validate
@@ -203,14 +233,12 @@ def _chunks(batches: Batches, cursor: int, total: int) -> Iterator[_Chunk]:
 
 
 def _lengths(full: int, tail: bool) -> Iterator[tuple[int, bool]]:
-    """Chunk lengths for ``full`` batches and perhaps a smaller one: one program if they are few, else equal parts."""
+    """Chunk lengths for ``full`` batches and perhaps a smaller one: equal lengths if they can be, for one program."""
     parts = -(-full // CHUNK_STEPS)
-    if parts <= 1:
-        yield full, tail
-        return
-    parts = next((n for n in range(parts, 2 * parts) if full % n == 0), parts)
-    length = -(-full // parts)
-    for begin in range(0, full, length):
-        yield min(length, full - begin), False
+    if parts:
+        parts = next((n for n in range(parts, 2 * parts) if full % n == 0), parts)
+        length = -(-full // parts)
+        for begin in range(0, full, length):
+            yield min(length, full - begin), False
     if tail:
         yield 0, True

@@ -54,9 +54,12 @@ class History(Mapping[str, np.ndarray]):
     def epoch_mean(self, name: str) -> np.ndarray:
         """The mean of each epoch, weighted by the number of examples (or the weight) behind each row."""
         values, epochs = self[name], self.epochs(name)
-        weights = self["weight"] if len(self["weight"]) == len(values) else np.ones(len(values))
+        weights = self["weight"] if len(self._columns.get("weight", [])) else np.ones(len(values))
+        if len(weights) != len(values):  # a column of validations
+            weights = np.ones(len(values))
+        totals = [np.sum((values * weights)[epochs == e], dtype=float) for e in np.unique(epochs)]
         return np.array(
-            [np.average(values[epochs == e], weights=weights[epochs == e]) for e in np.unique(epochs)], dtype=float
+            [t / (np.sum(weights[epochs == e]) or 1) for e, t in zip(np.unique(epochs), totals, strict=True)]
         )
 
     def to_dict(self) -> dict[str, list[float]]:

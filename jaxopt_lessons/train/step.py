@@ -27,8 +27,9 @@ from jaxopt_lessons.core import GradientTransformation, Transformation, apply_up
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.types import Params, PyTree
 
-SHUFFLE_STREAM, LOSS_STREAM = 0, 1
-"""What is folded into the root key first, so that shuffling and dropout never share random numbers."""
+SHUFFLE_STREAM, LOSS_STREAM = 0x73687566, 0x6C6F7373
+"""What is folded into the root key first, so that shuffling and dropout never share random numbers. Not small numbers:
+``split(key, n)[i]`` is ``fold_in(key, i)``, and people split the same key to initialize their parameters."""
 
 
 class Weighted(NamedTuple):
@@ -53,11 +54,13 @@ class Step(Value):
     __slots__ = ()
 
     @property
-    def loss_fn(self) -> Callable[..., Any]:
-        return self._arguments["loss_fn"]
+    def loss_fn(self) -> Callable[..., Any] | None:
+        """The loss function; None for a step that ``make_step`` did not make."""
+        return self._arguments.get("loss_fn")
 
     @property
     def tx(self) -> GradientTransformation:
+        """The optimizer."""
         return self._arguments["tx"]
 
     def __call__(
@@ -113,6 +116,22 @@ _make_step.__name__ = _make_step.__qualname__ = "make_step"
 make_step: Callable[[Callable[..., Any], Any], Step] = value_factory(Step, _make_step)
 
 
+def _step_of(function: Callable[..., Any]) -> Any:
+    """A step from a plain function ``(state, batch, mask) -> (state, metrics)``, or without the mask."""
+    if tree.required_arguments(function) > 2 or "mask" in inspect.signature(function).parameters:
+        return function
+
+    def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> Any:
+        if mask is not None:
+            _checks.unmasked_step()
+        return function(state, batch)
+
+    return step
+
+
+step_of: Callable[[Callable[..., Any]], Step] = value_factory(Step, _step_of)
+
+
 def _descent_convention(grad: jax.Array) -> jax.Array:
     """``jax.grad`` of a real function of a complex number is the conjugate of the direction of steepest ascent."""
     return jnp.conj(grad) if jnp.issubdtype(grad.dtype, jnp.complexfloating) else grad
@@ -127,7 +146,7 @@ def measure(
     loss_fn: Callable[..., Any], params: Params, batch: PyTree, key: jax.Array | None, mask: jax.Array | None = None
 ) -> tuple[Weighted, dict[str, Weighted]]:
     """The loss and the metrics of a batch, as sums and weights in float32 that can be added up over batches."""
-    result = loss_fn(params, batch, key) if takes_key(loss_fn) else loss_fn(params, batch)
+    result = call_loss(loss_fn, params, batch, key)
     metrics: dict[str, Any] = {}
     if isinstance(result, tuple) and not isinstance(result, Weighted):
         _checks.loss_with_metrics(result)
@@ -143,6 +162,8 @@ def _weighted(name: str, value: Any, examples: int, mask: jax.Array | None) -> W
         total, weight = (_as_real(name, part) for part in value)
         if total.shape or weight.shape:
             _checks.loss_shape(name, f"Weighted with shapes {total.shape} and {weight.shape}", examples)
+        if mask is not None:
+            _checks.loss_per_example(name, "a Weighted")
         return Weighted(total, weight)
     value = _as_real(name, value)
     if value.shape == (examples,):
@@ -152,7 +173,7 @@ def _weighted(name: str, value: Any, examples: int, mask: jax.Array | None) -> W
     if value.shape:
         _checks.loss_shape(name, f"an array of shape {value.shape}", examples)
     if mask is not None:
-        _checks.loss_per_example(name)
+        _checks.loss_per_example(name, "a scalar")
     return Weighted(value * examples, jnp.asarray(examples, value.dtype))
 
 
@@ -168,10 +189,12 @@ def number_of_examples(batch: PyTree) -> int:
     return next((leaf.shape[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf) > 0), 1)
 
 
-def takes_key(loss_fn: Callable[..., Any]) -> bool:
-    """Whether a loss function has a third argument, or one named ``key``."""
+def call_loss(loss_fn: Callable[..., Any], params: Params, batch: PyTree, key: jax.Array | None) -> Any:
+    """Calls a loss with the key as its argument ``key``, or else as its third argument, if it has one of the two."""
     try:
         parameters = inspect.signature(loss_fn).parameters
-    except (TypeError, ValueError):
-        return False
-    return tree.required_arguments(loss_fn) > 2 or "key" in parameters
+    except (TypeError, ValueError):  # Something built in: two arguments.
+        return loss_fn(params, batch)
+    if "key" in parameters and parameters["key"].kind is not inspect.Parameter.POSITIONAL_ONLY:
+        return loss_fn(params, batch, key=key)
+    return loss_fn(params, batch, key) if tree.required_arguments(loss_fn) > 2 else loss_fn(params, batch)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import tree
 from jaxopt_lessons.core import EmptyState, gradient_transformation
-from jaxopt_lessons.types import NonNegativeOrSchedule, Params, Updates
+from jaxopt_lessons.types import LimitOrSchedule, Params, Updates
 
 
 def clip_rule(g: jax.Array, max_delta: jax.Array) -> jax.Array:
@@ -32,11 +32,11 @@ def rescale_rule(g: jax.Array, norm: jax.Array, max_norm: jax.Array) -> jax.Arra
 
 
 @gradient_transformation
-def clip(max_delta: NonNegativeOrSchedule) -> Any:
+def clip(max_delta: LimitOrSchedule) -> Any:
     """Limits every entry to ``[-max_delta, max_delta]``. NaN stays NaN.
 
     Args:
-      max_delta: the largest absolute value an entry may have, in ``[0, inf)``.
+      max_delta: the largest absolute value an entry may have, in ``[0, inf]``.
 
     >>> tx = clip(1.0)
     >>> tx.update(jnp.array([0.5, -3.0]), tx.init(jnp.zeros(2)))[0]
@@ -53,11 +53,11 @@ def clip(max_delta: NonNegativeOrSchedule) -> Any:
 
 
 @gradient_transformation
-def clip_by_global_norm(max_norm: NonNegativeOrSchedule) -> Any:
+def clip_by_global_norm(max_norm: LimitOrSchedule) -> Any:
     """Scales all updates down together so that their global norm is at most ``max_norm``.
 
     Args:
-      max_norm: the largest Euclidean norm of all leaves together, in ``[0, inf)``.
+      max_norm: the largest Euclidean norm of all leaves together, in ``[0, inf]``; ``inf`` for no clipping.
 
     >>> tx = clip_by_global_norm(1.0)
     >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0]
