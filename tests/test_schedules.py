@@ -177,6 +177,11 @@ def test_large_boundaries_are_exact():
             assert (float(call(edge - 1)), float(call(edge))) == (1.0, 0.5)
 
 
+def test_cosines_end_exactly():
+    assert jl.cosine_decay_schedule(1e12, 10)(10) == 0
+    assert jl.warmup_cosine_decay_schedule(0.0, 1e12, 2, 10)(10) == 0
+
+
 def test_then():
     schedule = jl.linear_schedule(0.0, 1.0, 10).then(jl.cosine_decay_schedule(1.0, 20), at=10)
     same = jl.warmup_cosine_decay_schedule(0.0, 1.0, 10, 30)

@@ -17,7 +17,7 @@ from jaxopt_lessons.types import Offset, Positive, Scalar, Steps
 
 
 def _half_cosine(x: jax.Array) -> jax.Array:
-    """``(1 + cos(pi x)) / 2`` for x in [0, 1]; exactly 0 at 1, where rounding would leave 2e-15."""
+    """``(1 + cos(pi x)) / 2`` for x in [0, 1], and exactly 0 from 1 on, where rounding would leave 2e-15 at 1."""
     return jnp.where(x < 1, jnp.cos(jnp.pi / 2 * x) ** 2, 0)
 
 
@@ -36,7 +36,7 @@ def cosine_decay_schedule(init_value: Scalar, decay_steps: Steps, alpha: Scalar 
     """
 
     def value(count: jax.Array) -> jax.Array:
-        x = jnp.minimum(count / decay_steps, 1)
+        x = count / decay_steps
         return init_value * ((1 - alpha) * _half_cosine(x) ** exponent + alpha)
 
     return value
@@ -74,7 +74,7 @@ def warmup_cosine_decay_schedule(
 
     def value(count: jax.Array) -> jax.Array:
         up = init_value + (peak_value - init_value) * (count / jnp.maximum(warmup_steps, 1))
-        x = jnp.clip((count - warmup_steps) / (decay_steps - warmup_steps), 0, 1)
+        x = jnp.maximum(count - warmup_steps, 0) / (decay_steps - warmup_steps)
         down = end_value + (peak_value - end_value) * _half_cosine(x) ** exponent
         return jnp.where(count < warmup_steps, up, down)
 

@@ -1,5 +1,6 @@
 """``fit``: a run in chunks on the host is the same run in one piece, however it is cut, stopped or compiled."""
 
+import re
 import sys
 
 import jax
@@ -310,17 +311,19 @@ def test_a_second_run_compiles_nothing(remainder):
     assert events >= other.compiles
 
 
-def test_a_number_of_any_kind_as_learning_rate_compiles_nothing_after_the_first_of_its_kind():
+def test_a_learning_rate_of_any_kind_is_the_same_program():
     def loss(params, batch):
         return example_loss(params, batch)
 
-    def compiles(rate):
-        return fit(step=jl.make_step(loss, jl.sgd(rate)), state=jl.init_state(network(), SGD)).compiles
+    def run(rate):
+        return fit(step=jl.make_step(loss, jl.sgd(rate)), state=jl.init_state(network(), SGD))
 
-    assert compiles(0.1) > 0
-    assert [compiles(rate) for rate in (0.2, np.float64(0.3).item())] == [0, 0]
-    compiles(jnp.float32(0.1))
-    assert [compiles(rate) for rate in (np.float32(0.4), jnp.float32(0.3))] == [0, 0]
+    assert run(0.1).compiles > 0
+    rates = (0.2, 1, np.float32(0.25), np.float64(0.5), np.asarray(0.5), jnp.float32(0.5), jnp.asarray(0.5))
+    results = [run(rate) for rate in rates]
+    assert [result.compiles for result in results] == [0] * 7
+    for result in results[-3:]:
+        assert_same(result.state, results[3].state)
 
 
 def test_a_replaced_learning_rate_compiles_nothing_and_is_used():
@@ -340,6 +343,66 @@ def test_long_epochs_need_few_programs(monkeypatch):
         assert max(found) <= 4
         assert len(found) <= 2
         assert found == lengths or batches_in_epoch == 5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps of one's own
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def descend(state, batch):
+    """Gradient descent by hand."""
+    loss, grads = jax.value_and_grad(scalar_loss)(state.params, batch)
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
+    return state._replace(params=params, step=state.step + 1, cursor=state.cursor + 1), {"loss": loss}
+
+
+def test_a_plain_function_is_a_step():
+    state = jl.init_state(network(), SGD)
+    by_hand, reference = fit(step=descend, state=state), fit(step=jl.make_step(scalar_loss, SGD), state=state)
+    assert_near(by_hand.state.params, reference.state.params)
+    np.testing.assert_allclose(by_hand.history["loss"], reference.history["loss"], 1e-6)
+    assert set(by_hand.history) == {"loss"}
+    np.testing.assert_allclose(by_hand.history.epoch_mean("loss"), by_hand.history["loss"].reshape(2, 3).mean(axis=1))
+    assert fit(step=descend, state=state).compiles == 0
+
+
+def test_a_plain_function_that_takes_a_mask_gets_it():
+    def masks(state, batch, mask):
+        return state._replace(step=state.step + 1, cursor=state.cursor + 1), {"kept": jnp.sum(mask)}
+
+    result = fit(step=masks, remainder="pad")
+    assert result.history["kept"].tolist() == [4, 4, 3] * 2
+
+
+def test_a_plain_function_without_a_mask_refuses_padding():
+    with pytest.raises(jl.InputError, match="^the step takes no mask, so it cannot tell the examples that fill up"):
+        fit(step=descend, remainder="pad")
+    assert len(fit(regression(12), step=descend, remainder="pad").history["loss"]) == 6
+
+
+def test_a_plain_function_needs_a_loss_to_validate_with():
+    val = regression(5, seed=1)
+    with pytest.raises(
+        ValueError, match="^fit: a step that make_step did not make has no loss to validate with; say val"
+    ):
+        fit(step=descend, val=val)
+    result = fit(step=descend, val=val, val_loss_fn=example_loss)
+    assert result.history["val_loss"][-1] == pytest.approx(jl.evaluate(example_loss, result.state.params, val)["loss"])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, jnp.bfloat16, np.complex64])
+def test_arrays_inside_of_a_loss_keep_their_dtype(dtype):
+    """A loss that is a tree (``Partial``, an equinox module) is an argument of the program, like the optimizer."""
+    given = []
+
+    def loss(constant, params, batch):
+        given.append(constant.dtype)
+        return example_loss(params, batch)
+
+    step = jl.make_step(jax.tree_util.Partial(loss, jnp.ones(2, dtype)), SGD)
+    fit(step=step, state=jl.init_state(network(), SGD), steps=1)
+    assert set(given) == {jnp.dtype(dtype)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -538,8 +601,17 @@ def test_what_a_loss_raises_comes_out(where):
 
     step = jl.make_step(broken if where == "loss" else example_loss, SGD)
     options = {"val": DATA, "val_loss_fn": broken} if where == "val" else {}
-    with pytest.raises(MishapError, match="^in the loss"):
+    with pytest.raises(MishapError, match="^in the loss") as raised:
         fit(step=step, state=jl.init_state(network(), SGD), **options)
+    noted = any("measured the loss on val" in note for note in getattr(raised.value, "__notes__", []))
+    assert noted == (where == "val")
+
+
+def test_a_result_prints_what_there_is_to_see():
+    shown = repr(fit(val=regression(4, seed=1))._replace(compiles=0, seconds=0.1234))
+    assert re.fullmatch(
+        r"FitResult\(steps=6, history=History\(.*loss: 6.*val_loss: 2\), compiles=0, seconds=0\.123\)", shown
+    )
 
 
 def test_a_scalar_loss_with_padding_is_refused():

@@ -63,6 +63,12 @@ def test_an_epoch_in_which_nothing_was_weighed_has_a_mean():
     assert history.epoch_mean("loss").tolist() == [4, 0]
 
 
+def test_without_weights_epoch_means_are_plain():
+    history = jl.History()
+    history.append({"loss": [3.0, 5.0]}, [1, 2], 0)
+    assert history.epoch_mean("loss").tolist() == [4]
+
+
 def test_it_is_a_mapping():
     history = filled()
     assert list(history) == ["loss", "weight", "val_loss"]

@@ -335,6 +335,18 @@ def test_shuffling_and_losses_do_not_share_random_numbers():
     assert not np.array_equal(order, jax.random.bits(key, (2,)))
 
 
+def test_losses_do_not_draw_what_split_gave_for_something_else():
+    """``split(key, n)[i]`` is ``fold_in(key, i)``, and people make their parameters with a part of the same key."""
+    key = jax.random.key(1)
+    state = jl.init_state(network(), SGD, key=key)
+    drawn_by_losses = {drawn(state._replace(cursor=jnp.int32(cursor))) for cursor in range(5)}
+    parts = jax.random.split(key, 20)
+    folded = jax.vmap(lambda part: jax.vmap(lambda i: jax.random.fold_in(part, i))(jnp.arange(5)))(parts)
+    others = jax.vmap(jax.random.uniform)(jnp.concatenate([parts, folded.reshape(-1), key[None]]))
+    assert len(drawn_by_losses) == 5
+    assert not drawn_by_losses & set(others.tolist())
+
+
 def loss_with_keyword_key(params, batch, *, key):
     return drawing_loss(params, batch, key)
 
