@@ -86,7 +86,7 @@ def test_what_it_prints(run):
     rates = example.schedules(3e-3, EPOCHS, 45)["warmup-cosine"](jnp.arange(1, EPOCHS + 1) * 45 - 1)
     np.testing.assert_allclose([float(row[5]) for row in table], rates, rtol=0.01)
     assert f"test accuracy {table[-1][4]} after" in printed
-    assert out.compiles == 2
+    assert out.compiles == 3
     assert "s, in which 2 programs were compiled" in printed
     assert re.search(r"one epoch with half the learning rate: [0-9.]+ s, 0 programs compiled", printed)
     mistakes = round(360 * (1 - out.history["val_accuracy"][-1]))

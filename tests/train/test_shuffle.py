@@ -99,6 +99,20 @@ def test_positions_beyond_the_end_go_on_into_the_next_epochs(n, epoch):
     np.testing.assert_array_equal(entries(first + np.arange(length), n, epoch, seed=1), following[first:][:length])
 
 
+@pytest.mark.parametrize(
+    ("n", "first"),
+    [
+        (10, [1, 3, 0, 4, 2, 7, 8, 6, 5, 9]),
+        (34, [14, 32, 23, 33, 29, 4, 11, 28, 6, 25]),
+        (5000, [446, 4718, 1166, 1695, 2313, 3826, 4441, 1527, 3423, 2730]),
+    ],
+)
+def test_the_order_is_the_same_in_every_release(n, first):
+    """Else a run that is saved with one release and goes on with the next would see other examples."""
+    seed = jnp.array([0x12345678, 0x9ABCDEF0], jnp.uint32)
+    assert shuffle.permuted(jnp.arange(10, dtype=jnp.uint32), n, seed, jnp.int32(3)).tolist() == first
+
+
 @pytest.mark.parametrize("n", [5, 41])
 def test_vmap_over_keys_is_the_loop_over_keys(n):
     keys = jax.random.split(jax.random.key(2), 6)
