@@ -69,8 +69,16 @@ def number(owner: str, name: str, value: Any, allowed: Range) -> None:
                 f"For a stack of them write jax.vmap({owner})(...)."
             )
         value = jax.device_get(value).item()
-    if value not in allowed:
+    rounded = float(np.float32(value)) if allowed.high == 1 else value  # 0.99999999 is 1.0 in float32
+    if value not in allowed or rounded not in allowed:
         raise ValueError(f"{what} must be {allowed}; got {value!r}.")
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """A bool, NumPy's or 0 or 1 included; raises for anything else."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{owner}: {name} must be True or False; got {value!r} of type {type(value).__name__}.")
 
 
 def milestones(owner: str, name: str, value: Any) -> dict[int, Any]:
@@ -228,6 +236,13 @@ def not_differentiable(path: Sequence[Any], leaf: Any) -> NoReturn:
     )
 
 
+def complex_gradient(path: Sequence[Any], leaf: Any, parameter: Any) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} the gradient is {describe(leaf)} and the parameter {describe(parameter)}: an "
+        "imaginary part would be lost."
+    )
+
+
 def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     raise InputError(
         f"at {path_name(path)!r} the parameter is {describe(leaf)} and cannot take a fractional update. Split the "
@@ -237,6 +252,10 @@ def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
 
 def params_needed() -> NoReturn:
     raise InputError("needs the parameters: call update(updates, state, params).")
+
+
+def missing_extra(name: str) -> NoReturn:
+    raise InputError(f"needs {name}: call update(updates, state, params, {name}=...).")
 
 
 def wrong_state(expected: type, state: Any) -> NoReturn:

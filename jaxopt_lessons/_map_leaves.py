@@ -6,12 +6,14 @@ the rule is traced once for each distinct shape and dtype, not once for each lea
 """
 
 import functools
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxopt_lessons import _checks, _leaf
 from jaxopt_lessons.types import Params, PyTree, Updates
@@ -74,7 +76,7 @@ def map_leaves(
         try:
             outputs = apply([rows[i] for i in part])
         except _WrongShape as error:
-            _checks.wrong_result_shape(rule.__name__, _path(updates, part[0]), *error.args)
+            _checks.wrong_result_shape(_name(rule), _path(updates, part[0]), *error.args)
         for i, output in zip(part, outputs, strict=True):
             results[i] = output
     columns = list(zip(*results, strict=True)) if results else [()] * (1 + len(states))
@@ -94,7 +96,11 @@ class _Row(NamedTuple):
 
     @property
     def signature(self) -> Any:
-        return tuple((np.shape(array), _leaf.dtype_of(array)) for array in self.arrays), self.dtypes
+        """What rows must have in common to go through one call: shapes, dtypes, and where they are."""
+        places = (
+            array.sharding for array in self.arrays if isinstance(array, jax.Array) and not isinstance(array, Tracer)
+        )
+        return tuple((np.shape(array), _leaf.dtype_of(array)) for array in self.arrays), self.dtypes, tuple(places)
 
     def unchanged(self) -> tuple[Any, ...]:
         """The update in its dtype, and the old state."""
@@ -112,8 +118,8 @@ class _Application:
     def __init__(self, rule: Callable[..., Any], hyper: dict[str, Any]):
         flags = {name: value for name, value in hyper.items() if value is None or isinstance(value, (bool, str))}
         numbers = {name: value for name, value in hyper.items() if name not in flags}
-        # A closure may hold tracers and must not outlive this call; a function of a module is kept with its traces.
-        make = _compiled if getattr(rule, "__closure__", None) else _compiled_and_kept
+        # A function of a module is kept with its traces; whatever may hold tracers must not outlive this call.
+        make = _compiled_and_kept if _holds_nothing(rule) else _compiled
         self._compiled = make(rule, tuple(flags.items()), tuple(numbers))
         self._scalars = functools.cache(lambda dtype: _stacked(numbers.values(), dtype))
 
@@ -147,10 +153,20 @@ def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], name
     def leaves_rule(rows: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
         return [one(arrays, scalars, dtypes, compute) for arrays in rows]
 
-    leaf_rule.__name__, leaves_rule.__name__ = rule.__name__, f"{rule.__name__}_on_leaves"
+    leaf_rule.__name__, leaves_rule.__name__ = _name(rule), f"{_name(rule)}_on_leaves"
     one = jax.jit(leaf_rule, static_argnums=(2, 3))
     many = jax.jit(leaves_rule, static_argnums=(2, 3))
     return lambda rows, *others: many(rows, *others) if len(rows) > 1 else [one(rows[0], *others)]
+
+
+def _holds_nothing(rule: Callable[..., Any]) -> bool:
+    if not isinstance(rule, types.FunctionType) or "<locals>" in rule.__qualname__:
+        return False
+    return not (rule.__closure__ or rule.__defaults__ or rule.__kwdefaults__)
+
+
+def _name(rule: Callable[..., Any]) -> str:
+    return getattr(rule, "__name__", type(rule).__name__)
 
 
 _compiled_and_kept = functools.lru_cache(maxsize=1024)(_compiled)
@@ -190,7 +206,11 @@ def _matching(treedef: Any, updates: Updates, tree: PyTree, name: str) -> list[A
     if structure == treedef:
         return leaves
     leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf if _leaf.is_trainable(leaf) else None, tree))
-    if structure != treedef:
+    if structure != treedef:  # A model may hold Python numbers that are settings, where a gradient has None.
+        arrays = [leaf if hasattr(leaf, "dtype") else None for leaf in leaves]
+        arrays, without_numbers = jax.tree.flatten(jax.tree.unflatten(structure, arrays))
+        if without_numbers == treedef:
+            return arrays
         _checks.different_trees("updates", updates, name, jax.tree.unflatten(structure, leaves))
     return leaves
 
@@ -203,6 +223,8 @@ def _check_gradients(updates: Updates, leaves: list[Any], targets: list[Any]) ->
             _checks.different_shapes(_path(updates, i), "updates", leaf, "params", target)
         if not _leaf.is_trainable(target):
             _checks.untrained_parameter(_path(updates, i), target)
+        if _leaf.is_complex(leaf) and not _leaf.is_complex(target):
+            _checks.complex_gradient(_path(updates, i), leaf, target)
 
 
 def _check_state_shapes(updates: Updates, leaves: list[Any], state_columns: list[list[Any]]) -> None:

@@ -16,7 +16,7 @@ import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -83,14 +83,19 @@ class Value:
                     "in the part you mean before you compose the parts."
                 )
             result = _replace_at(result, owners[0], name, value)
+        _make_throughout(result)
         return result
 
     def _make(self) -> Any:
-        """The factory's result for these arguments; made on first use and kept."""
+        """The factory's result for these arguments; made on first use and kept, unless they are tracers."""
         try:
             return self._made
         except AttributeError:
-            made = self._finish(_specification(self._factory).call(self._arguments))
+            specification = _specification(self._factory)
+            if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
+                return self._finish(specification.call(self._arguments))
+            with jax.ensure_compile_time_eval():  # What the body calculates is no part of a trace in progress.
+                made = self._finish(specification.call(self._arguments))
             object.__setattr__(self, "_made", made)
             return made
 
@@ -163,6 +168,8 @@ class _Specification:
         signature = inspect.signature(body)
         if any(isinstance(parameter.annotation, str) for parameter in signature.parameters.values()):
             signature = inspect.signature(body, eval_str=True)
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+            raise TypeError(f"{body.__name__}: a factory of values names its arguments; it cannot take **keywords.")
         self.kind = kind
         self.body = body
         self.signature = signature
@@ -186,6 +193,8 @@ class _Specification:
             return tuple(convert.function(owner, item) for item in value)
         if convert is not None:
             return convert.function(owner, value)
+        if parameter.annotation is bool:
+            return _checks.flag(owner, name, value)
         if isinstance(value, list) and _is_child(value, allowed is not None):
             value = tuple(value)
         if allowed is None or (value is None and parameter.default is None):
@@ -223,6 +232,8 @@ def _with_floats(value: Any) -> Any:
         return {step: _with_floats(item) for step, item in value.items()}
     if isinstance(value, tuple):
         return tuple(map(_with_floats, value))
+    if isinstance(value, np.ndarray):
+        return value[()]  # a scalar, which nobody can change
     return float(value) if isinstance(value, int) else value
 
 
@@ -244,7 +255,7 @@ def _metadata(annotation: Any, kind: type[M]) -> M | None:
 def _container(annotation: Any) -> type | None:
     """``Mapping`` or ``Sequence`` where the annotation asks for several numbers, else None."""
     origins = {typing.get_origin(item) for item in (annotation, *typing.get_args(annotation))}
-    return next((kind for kind in (Mapping, Sequence) if kind in origins), None)
+    return next((kind for kind in (Mapping, Sequence) if kind in origins), Sequence if tuple in origins else None)
 
 
 def _new(kind: type[V], factory: Callable[..., Any], arguments: Mapping[str, Any]) -> V:
@@ -272,14 +283,21 @@ def _is_child(value: Any, is_hyperparameter: bool) -> bool:
     if isinstance(value, Value):
         return True
     if isinstance(value, (tuple, list)):
-        return bool(value) and all(_is_child(item, is_hyperparameter) for item in value)
+        return _has_child(value, is_hyperparameter)
     if isinstance(value, dict):
-        return is_hyperparameter
+        return is_hyperparameter or _has_child(value.values(), False)
     if callable(value):
-        return not jax.tree_util.all_leaves([value]) and bool(jax.tree.leaves(value))
+        numbers = (leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, (np.ndarray, jax.Array)))
+        return any(jax.numpy.issubdtype(leaf.dtype, np.inexact) for leaf in numbers)
     if isinstance(value, (np.ndarray, jax.Array, np.generic)):
         return is_hyperparameter or value.dtype != np.bool_
     return is_hyperparameter and not isinstance(value, bool)
+
+
+def _has_child(items: Iterable[Any], is_hyperparameter: bool) -> bool:
+    """Whether all items of a container are children, and not all of them None."""
+    items = [item for item in items if item is not None]
+    return bool(items) and all(_is_child(item, is_hyperparameter) for item in items)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -307,7 +325,7 @@ class _Frozen:
 
     def __init__(self, content: Any):
         leaves, structure = jax.tree.flatten(content)
-        self.content = content
+        self.content = jax.tree.unflatten(structure, leaves)  # The caller may change what he gave us.
         self.identity = (structure, tuple(map(_leaf_identity, leaves)))
         self.hash = hash(self.identity)
 
@@ -343,8 +361,10 @@ def _leaf_identity(leaf: Any) -> Any:
     if isinstance(leaf, Tracer):
         return id(leaf)
     if isinstance(leaf, (np.ndarray, np.generic, jax.Array)):
+        if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return str(leaf.dtype), leaf.shape, np.asarray(jax.random.key_data(leaf)).tobytes()
         array = np.asarray(leaf)
-        return str(array.dtype), array.shape, array.tobytes()
+        return str(leaf.dtype), array.shape, array.tobytes()
     hash(leaf)
     return leaf
 
@@ -375,15 +395,17 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
-def _parts(value: Value) -> list[tuple[tuple[str, int | None], Value]]:
-    """The values among the arguments, each with its place: the argument's name, and its index if it is in a tuple."""
-    found: list[tuple[tuple[str, int | None], Value]] = []
+def _parts(value: Value) -> list[tuple[tuple[str, Any], Value]]:
+    """The values among the arguments, each with its place: the argument's name, and its index or key inside that."""
+    found: list[tuple[tuple[str, Any], Value]] = []
     for name in value._children:
         content = value._arguments[name]
         if isinstance(content, Value):
             found.append(((name, None), content))
         elif isinstance(content, (tuple, list)):
             found += [((name, i), item) for i, item in enumerate(content) if isinstance(item, Value)]
+        elif isinstance(content, dict):
+            found += [((name, key), item) for key, item in content.items() if isinstance(item, Value)]
     return found
 
 
@@ -412,8 +434,16 @@ def _replace_at(value: Value, owner: tuple[Any, ...], name: str, new: Any) -> An
         content = value._arguments[argument]
         if index is None:
             content = _replace_at(content, rest, name, new)
+        elif isinstance(content, dict):
+            content = {key: _replace_at(c, rest, name, new) if key == index else c for key, c in content.items()}
         else:
             content = tuple(_replace_at(c, rest, name, new) if i == index else c for i, c in enumerate(content))
         changed = value._copy(**{argument: content})
-    changed._make()
     return changed
+
+
+def _make_throughout(value: Value) -> None:
+    """Lets every body inside refuse arguments that do not go together."""
+    value._make()
+    for _, part in _parts(value):
+        _make_throughout(part)

@@ -58,6 +58,7 @@ class _Pair(NamedTuple):
     state_type: type | None
     takes_params: bool
     extra_names: frozenset[str] | None  # None: every extra argument
+    needed: tuple[str, ...]  # extra arguments without a default
 
 
 class GradientTransformation(Value):
@@ -104,7 +105,7 @@ class GradientTransformation(Value):
             if not self._scheduled():
                 return _call(made, updates, state, params, extra)
             if not _has_count(state):
-                _checks.wrong_state(made.state_type or ScheduledState, state)
+                _checks.wrong_state(ScheduledState, state)
             made = self.at(state.count)._make()
             if not isinstance(state, ScheduledState):
                 return _call(made, updates, state, params, extra)
@@ -112,7 +113,7 @@ class GradientTransformation(Value):
             return updates, ScheduledState(numerics.increment(state.count), inner)
 
     def at(self, count: Any) -> Self:
-        """This transformation with every schedule replaced by its value at ``count``."""
+        """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
         ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
         return self._copy(
             **{
@@ -140,7 +141,9 @@ class GradientTransformation(Value):
             extra_names = frozenset(parameters) - {p.name for p in positional[:3]}
         annotation = positional[1].annotation if len(positional) > 1 else None
         takes_params = len(positional) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-        return _Pair(init, update, annotation if _is_state_type(annotation) else None, takes_params, extra_names)
+        state_type = annotation if _is_state_type(annotation) else None
+        needed = tuple(p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+        return _Pair(init, update, state_type, takes_params, extra_names, needed)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
@@ -157,6 +160,9 @@ def _is_state_type(annotation: Any) -> bool:
 def _call(pair: _Pair, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:
     if pair.state_type is not None and not isinstance(state, pair.state_type):
         _checks.wrong_state(pair.state_type, state)
+    for name in pair.needed:
+        if name not in extra:
+            _checks.missing_extra(name)
     if pair.extra_names is not None:
         extra = {name: value for name, value in extra.items() if name in pair.extra_names}
     arguments = (updates, state, params) if pair.takes_params else (updates, state)
@@ -257,8 +263,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
       InputError: the trees differ in structure or shape.
     """
     with _checks.stage("apply_updates"):
-        new = iter(jax.tree.leaves(tree.map_leaves(_add_rule, updates, params=params, read=(params,))))
-        return jax.tree.map(lambda leaf: next(new) if tree.is_trainable(leaf) else leaf, params)
+        added = tree.map_leaves(_add_rule, updates, params=params, read=(params,))
+        new = dict(jax.tree_util.tree_leaves_with_path(added))
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(path, leaf), params)
 
 
 def _add_rule(u: jax.Array, p: jax.Array) -> jax.Array:

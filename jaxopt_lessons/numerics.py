@@ -41,7 +41,8 @@ def bias_correction(decay: Any, t: jax.Array) -> Callable[[Any], jax.Array]:
     def in_dtype(dtype: Any) -> jax.Array:
         b = jnp.asarray(decay).astype(dtype)
         positive = b > 0
-        return jnp.where(positive, -jnp.expm1(t.astype(dtype) * jnp.log(jnp.where(positive, b, 0.5))), 1)
+        at_zero = jnp.where(t == 1, 1 - b, 1)  # not just 1: the derivative at decay 0 counts too
+        return jnp.where(positive, -jnp.expm1(t.astype(dtype) * jnp.log(jnp.where(positive, b, 0.5))), at_zero)
 
     return in_dtype
 
@@ -63,6 +64,11 @@ def squarable(x: jax.Array) -> jax.Array:
     """
     limit = float(jnp.finfo(x.dtype).max) ** 0.5 * (1 - 2**-20)
     return jnp.where(jnp.isinf(x), x, jnp.clip(x, -limit, limit))
+
+
+def ratio(count: Any, steps: Any) -> jax.Array:
+    """``count / steps`` of two whole numbers, in the precision of ``float_dtype()``."""
+    return as_float(count) / as_float(steps)
 
 
 def as_float(x: Any) -> jax.Array:

@@ -98,7 +98,7 @@ def global_norm(tree: PyTree) -> jax.Array:
         return jnp.zeros([], dtype)
     parts = [as_real(leaf, dtype) for leaf in leaves]
     largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(part), initial=0) for part in parts])
-    usable = jnp.isfinite(largest) & (largest > 0)
-    scale = jax.lax.stop_gradient(jnp.where(usable, jnp.maximum(largest, jnp.finfo(dtype).tiny), 1))
+    tiny = jnp.finfo(dtype).tiny  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
+    scale = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), jnp.clip(largest, tiny, 1 / tiny), 1))
     total = functools.reduce(jnp.add, [jnp.sum(jnp.square(part / scale)) for part in parts])
     return jnp.where(total == 0, 0, scale * numerics.root(total))

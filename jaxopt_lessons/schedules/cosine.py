@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, numerics
 from jaxopt_lessons.schedules.schedule import schedule
 from jaxopt_lessons.types import Offset, Positive, Scalar, Steps
 
@@ -36,7 +36,7 @@ def cosine_decay_schedule(init_value: Scalar, decay_steps: Steps, alpha: Scalar 
     """
 
     def value(count: jax.Array) -> jax.Array:
-        x = count / decay_steps
+        x = numerics.ratio(count, decay_steps)
         return init_value * ((1 - alpha) * _half_cosine(x) ** exponent + alpha)
 
     return value
@@ -73,8 +73,8 @@ def warmup_cosine_decay_schedule(
     _checks.increasing("warmup_cosine_decay_schedule", "(warmup_steps, decay_steps)", (warmup_steps, decay_steps))
 
     def value(count: jax.Array) -> jax.Array:
-        up = init_value + (peak_value - init_value) * (count / jnp.maximum(warmup_steps, 1))
-        x = jnp.maximum(count - warmup_steps, 0) / (decay_steps - warmup_steps)
+        up = init_value + (peak_value - init_value) * numerics.ratio(count, jnp.maximum(warmup_steps, 1))
+        x = numerics.ratio(jnp.maximum(count - warmup_steps, 0), decay_steps - warmup_steps)
         down = end_value + (peak_value - end_value) * _half_cosine(x) ** exponent
         return jnp.where(count < warmup_steps, up, down)
 

@@ -41,7 +41,7 @@ def exponential_decay(
 
     def value(count: jax.Array) -> jax.Array:
         elapsed = jnp.maximum(count - transition_begin, 0)
-        x = numerics.as_float(elapsed // transition_steps if staircase else elapsed / transition_steps)
+        x = numerics.as_float(elapsed // transition_steps) if staircase else numerics.ratio(elapsed, transition_steps)
         result = init_value * jnp.power(decay_rate, x)
         if end_value is not None:
             result = jnp.where(decay_rate < 1, jnp.maximum(result, end_value), jnp.minimum(result, end_value))

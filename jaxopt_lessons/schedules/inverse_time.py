@@ -33,7 +33,7 @@ def inverse_time_decay(
     """
 
     def value(count: jax.Array) -> jax.Array:
-        epoch = numerics.as_float(count // steps_per_epoch if staircase else count / steps_per_epoch)
+        epoch = numerics.as_float(count // steps_per_epoch) if staircase else numerics.ratio(count, steps_per_epoch)
         return init_value / (1 + decay_rate * epoch)
 
     return value

@@ -1,6 +1,6 @@
 """A straight line between two numbers.
 
-x = clip((count - transition_begin) / transition_steps, 0, 1)
+x = clip(numerics.ratio(count - transition_begin, transition_steps), 0, 1)
 value = init_value + (end_value - init_value) * x
 """
 
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lessons import numerics
 from jaxopt_lessons.schedules.schedule import schedule
 from jaxopt_lessons.types import Offset, Scalar, Steps
 
@@ -30,7 +31,7 @@ def linear_schedule(
     """
 
     def value(count: jax.Array) -> jax.Array:
-        x = jnp.clip((count - transition_begin) / transition_steps, 0, 1)
+        x = jnp.clip(numerics.ratio(count - transition_begin, transition_steps), 0, 1)
         return init_value + (end_value - init_value) * x
 
     return value

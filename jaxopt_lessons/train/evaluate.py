@@ -3,6 +3,7 @@
 Sums and weights are added up over batches and divided once, so the result does not depend on the batch size.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ def evaluate(
 
 def measure_all(loss_fn: Callable[..., Any], params: Params, batches: Batches) -> dict[str, jax.Array]:
     """``evaluate`` for planned batches, left on the device; compiled once for each loss function and shape."""
-    return _measure_all(loss_fn, params, batches)
+    return _program(loss_fn)(params, batches)
 
 
 def _sums(loss_fn: Callable[..., Any], params: Params, batch: PyTree, mask: Any) -> dict[str, Weighted]:
@@ -43,18 +44,22 @@ def _sums(loss_fn: Callable[..., Any], params: Params, batch: PyTree, mask: Any)
     return {"loss": loss, **metrics}
 
 
-@compilation.counted(static_argnums=(0,))
-def _measure_all(loss_fn: Callable[..., Any], params: Params, batches: Batches) -> dict[str, jax.Array]:
-    def body(number: jax.Array, _: None) -> tuple[jax.Array, dict[str, Weighted]]:
-        batch, mask = batches.load(batches.locate(None, number))
-        return number + 1, _sums(loss_fn, params, batch, mask)
+@functools.lru_cache(maxsize=64)
+def _program(loss_fn: Callable[..., Any]) -> Callable[[Params, Batches], dict[str, jax.Array]]:
+    @compilation.counted()
+    def measure_batches(params: Params, batches: Batches) -> dict[str, jax.Array]:
+        def body(number: jax.Array, _: None) -> tuple[jax.Array, dict[str, Weighted]]:
+            batch, mask = batches.load(batches.locate(None, number))
+            return number + 1, _sums(loss_fn, params, batch, mask)
 
-    parts = []
-    if batches.full:
-        _, sums = jax.lax.scan(body, jnp.int32(0), None, length=batches.full)
-        parts.append(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
-    if batches.tail:
-        batch, mask = batches.load(batches.locate(None, jnp.int32(batches.full), tail=True), tail=True)
-        parts.append(_sums(loss_fn, params, batch, mask))
-    totals = jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
-    return {name: total.mean() for name, total in totals.items()}
+        parts = []
+        if batches.full:
+            _, sums = jax.lax.scan(body, jnp.int32(0), None, length=batches.full)
+            parts.append(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
+        if batches.tail:
+            batch, mask = batches.load(batches.locate(None, jnp.int32(batches.full), tail=True), tail=True)
+            parts.append(_sums(loss_fn, params, batch, mask))
+        totals = jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
+        return {name: total.mean() for name, total in totals.items()}
+
+    return measure_batches

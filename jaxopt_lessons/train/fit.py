@@ -6,6 +6,7 @@ new learning rate, or a second ``fit``, compiles nothing. While the device works
 of the one before; it never waits for a number in the middle of a chunk, and nothing calls back from compiled code.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -150,24 +151,37 @@ def fit(
     return FitResult(state, history, len(compiled), time.perf_counter() - began)
 
 
-@compilation.counted(static_argnums=(3, 4), donate_argnums=(1,))
-def _run_chunk(
-    step: StepFn, state: TrainState, batches: Batches, length: int, tail: bool
-) -> tuple[TrainState, Metrics]:
-    return run_steps(step, state, batches, state.cursor, length, tail)
+def _run_chunk(step: Any, state: TrainState, batches: Batches, length: int, tail: bool) -> tuple[TrainState, Metrics]:
+    leaves, structure = jax.tree.flatten(step)
+    return _program(structure, length, tail)(leaves, state, batches)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(structure: Any, length: int, tail: bool) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The compiled chunk of a step with this structure. The latest are kept: a program holds the loss function, and
+    with it whatever that closes over, for as long as it lives."""
+
+    @compilation.counted(donate_argnums=(1,))
+    def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+        return run_steps(jax.tree.unflatten(structure, leaves), state, batches, state.cursor, length, tail)
+
+    return run_chunk
 
 
 def _as_argument(step: StepFn) -> Any:
-    """The step as an argument of a compiled program, with all numbers of one kind of one dtype.
+    """The step as an argument of a compiled program, with its Python numbers as arrays of JAX's dtypes for them.
 
-    A Python float, a NumPy float and a JAX array are different types to ``jit``; as hyperparameters they are the same.
+    A Python float and a float32 array are different types to ``jit``; as hyperparameters they are the same.
     """
     if not isinstance(step, Value):
         step = step_of(step)
 
     def strong(leaf: Any) -> Any:
-        dtype = np.int32 if jnp.issubdtype(jnp.result_type(leaf), np.integer) else numerics.float_dtype()
-        return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.asarray(leaf, dtype)
+        if isinstance(leaf, jax.Array):
+            return leaf.astype(leaf.dtype) if leaf.weak_type else leaf
+        if isinstance(leaf, float):  # np.float64 is one
+            return np.asarray(leaf, numerics.float_dtype())
+        return np.asarray(leaf, np.int32) if isinstance(leaf, int) else leaf
 
     return jax.tree.map(strong, step)
 

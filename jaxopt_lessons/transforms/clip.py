@@ -27,7 +27,8 @@ def clip_rule(g: jax.Array, max_delta: jax.Array) -> jax.Array:
 
 
 def rescale_rule(g: jax.Array, norm: jax.Array, max_norm: jax.Array) -> jax.Array:
-    clipped = g * (max_norm / jnp.where(norm > 0, norm, 1))
+    small = jnp.where(norm > 1e18, 2.0**-64, 1)  # max_norm / norm may be too small for a float, g / norm is not
+    clipped = (g * small) * (max_norm / (jnp.where(norm > 0, norm, 1) * small))
     return jnp.where((norm > max_norm) & jnp.isfinite(norm), clipped, g)
 
 

@@ -5,8 +5,9 @@
     u = g / sqrt(v - m^2 + eps)                   eps_in_sqrt=True
     u = g / (sqrt(v - m^2) + eps)                 eps_in_sqrt=False
 
-with ``m`` and ``v`` divided by ``1 - decay^t`` before use if ``bias_correction``. ``v`` starts at ``initial_scale``. A
-difference ``v - m^2`` that rounding made negative counts as 0. State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
+with ``m`` and ``v`` divided by ``1 - decay^t`` before use if ``bias_correction``. ``v`` starts at ``initial_scale``.
+The difference ``v - m^2`` is taken to be at least the rounding error of ``v``, which is all there is of it while the
+gradient is constant. State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
 
 Paper: Graves 2013, arXiv 1308.0850, section 4.2.
 """
@@ -39,7 +40,8 @@ def stddev_rule(
     g = numerics.squarable(g)
     m = decay * m + (1 - decay) * g
     v = decay * v + (1 - decay) * g**2
-    variance = jnp.maximum(v / correction - (m / correction) ** 2, 0)
+    v_hat = v / correction
+    variance = jnp.maximum(v_hat - (m / correction) ** 2, jnp.finfo(v.dtype).eps * v_hat)
     u = g / (numerics.root(variance + eps) if eps_in_sqrt else numerics.root(variance) + eps)
     return u, m, v
 

@@ -168,6 +168,15 @@ def test_an_epoch_that_is_asked_for_inside_an_epoch_ends_inside_the_next():
     assert result.history.steps("loss").tolist() == [3, 4, 5]
 
 
+def test_a_state_that_comes_back_as_numpy_arrays_goes_on():
+    """As a checkpoint does; only the key is an array that NumPy does not have."""
+    whole, begun = fit(steps=7), fit(steps=4)
+    restored = jax.tree.map(np.asarray, begun.state._replace(key=None))._replace(key=begun.state.key)
+    result = fit(state=restored, steps=3)
+    assert_same(result.state, whole.state)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(result.state))
+
+
 def test_steps_and_cursor_are_counted_apart():
     """After an update that was dropped the data is one batch ahead of the optimizer."""
     ahead = STATE._replace(cursor=jnp.int32(4), step=jnp.int32(3))
