@@ -197,6 +197,8 @@ class _Specification:
             return _checks.flag(owner, name, value)
         if isinstance(value, list) and _is_child(value, allowed is not None):
             value = tuple(value)
+        if isinstance(value, (dict, list)):
+            value = jax.tree.map(lambda leaf: leaf, value)  # The caller may change what he gave us.
         if allowed is None or (value is None and parameter.default is None):
             return value
         container = _container(parameter.annotation)
@@ -325,7 +327,7 @@ class _Frozen:
 
     def __init__(self, content: Any):
         leaves, structure = jax.tree.flatten(content)
-        self.content = jax.tree.unflatten(structure, leaves)  # The caller may change what he gave us.
+        self.content = content
         self.identity = (structure, tuple(map(_leaf_identity, leaves)))
         self.hash = hash(self.identity)
 

@@ -119,6 +119,8 @@ def test_bad_masks(mask, message):
         ([np.array([3.0, 4.0], np.float32), None, np.float32(12.0)], 13.0),
         ([np.array([3e30, 4e30], np.float32)], 5e30),
         ([np.array([3e-30, 4e-30], np.float32)], 5e-30),
+        ([np.array([1e38, 0.0], np.float32)], 1e38),
+        ([np.array([3e38], np.float32)], 3e38),
         ([np.array([300.0] * 4, np.float16)], 600.0),
         ([jnp.ones(1000, jnp.bfloat16)] * 400, 400000**0.5),
         ([np.array([3 + 4j], np.complex64)], 5.0),
@@ -146,6 +148,8 @@ def test_global_norm_has_a_derivative():
         (1.0, [3.0, 4.0], [0.6, 0.8]),
         (5.0, [3.0, 4.0], [3.0, 4.0]),
         (1.0, [3e30, 4e30], [0.6, 0.8]),
+        (1.0, [1e38, 0.0], [1.0, 0.0]),
+        (1e-8, [3e30, 4e30], [6e-9, 8e-9]),
         (1.0, [np.inf, 1.0], [np.inf, 1.0]),
         (1.0, [np.nan, 1.0], [np.nan, 1.0]),
     ],
@@ -154,6 +158,20 @@ def test_clip_by_global_norm_at_the_corners(max_norm, gradient, expected):
     tx = jl.clip_by_global_norm(max_norm)
     g = jnp.array(gradient)
     np.testing.assert_allclose(tx.update(g, tx.init(g))[0], expected, rtol=1e-6)
+
+
+def test_complex_gradients_of_real_parameters_are_refused():
+    with pytest.raises(jl.InputError, match=r"the gradient is complex64\[2\] and the parameter float32\[2\]"):
+        jl.sgd(0.1).update(jnp.ones(2, jnp.complex64), jl.sgd(0.1).init(jnp.ones(2)), jnp.ones(2))
+
+
+def test_numbers_in_a_model_that_have_no_gradient():
+    """Equinox's dropout has a rate that is a Python float; its gradient is None."""
+    params = {"w": jnp.ones(2), "rate": 0.5}
+    grads = {"w": jnp.ones(2), "rate": None}
+    tx = jl.adam(0.1)
+    updates, _ = tx.update(grads, tx.init(grads), params)
+    assert jl.apply_updates(params, updates)["rate"] == 0.5
 
 
 def test_apply_updates():

@@ -329,3 +329,81 @@ def test_no_tracer_leaks():
         for _ in range(2):
             params, state = step(tx, params, state)
     assert jnp.all(jnp.isfinite(params))
+
+
+def test_a_value_made_under_a_trace_keeps_no_tracer():
+    @jl.gradient_transformation
+    def computing(decay: float):
+        rest = 1 - jnp.asarray(decay)  # calculated in the body, not in update
+        return jl.chain(jl.scale(rest))
+
+    tx = copy.copy(computing(0.75))
+    state = tx.init(jnp.ones(2))
+    inside, _ = jax.jit(lambda g: tx.update(g, state))(jnp.ones(2))
+    outside, _ = tx.update(jnp.ones(2), state)
+    np.testing.assert_array_equal(inside, outside)
+    returned = jax.jit(lambda tx: tx)(jl.adam(jl.warmup_cosine_decay_schedule(0.0, 0.1, 10, 100)))
+    jax.jit(lambda g: returned.update(g, returned.init(g)))(jnp.ones(2))
+
+
+def test_containers_of_values_are_children():
+    @jl.gradient_transformation
+    def either(parts, which: bool = True):
+        return parts["a"] if which else parts["b"]
+
+    tx = either({"a": jl.sgd(0.1), "b": jl.adam(0.2)})
+    assert sorted(jax.tree.leaves(tx))[-3:] == [0.2, 0.9, 0.999]
+    assert tx.replace(momentum=0.5) == either({"a": jl.sgd(0.1, 0.5), "b": jl.adam(0.2)})
+    with pytest.raises(ValueError, match="ambiguous"):
+        tx.replace(learning_rate=0.5)
+
+
+def test_random_keys_and_mutable_arguments():
+    @jl.gradient_transformation
+    def noisy(key):
+        return jl.identity()
+
+    assert noisy(jax.random.key(0)) == noisy(jax.random.key(0))
+    assert noisy(jax.random.key(0)) != noisy(jax.random.key(1))
+    mask = {"w": True}
+    tx = jl.add_decayed_weights(0.1, mask)
+    mask["w"] = False
+    assert tx == jl.add_decayed_weights(0.1, {"w": True})
+    assert tx.arguments["mask"] == {"w": True}
+
+
+def test_flags_are_bools():
+    assert jl.trace(0.9, nesterov=np.True_) == jl.trace(0.9, nesterov=True)
+    assert jl.scale_by_rms(eps_in_sqrt=1) == jl.scale_by_rms()
+    with pytest.raises(TypeError, match="sgd: nesterov must be True or False; got 'no'"):
+        jl.sgd(0.1, 0.9, nesterov="no")
+
+
+def test_replace_checks_when_all_is_replaced():
+    assert jl.sgd(0.1).replace(nesterov=True, momentum=0.9) == jl.sgd(0.1, 0.9, nesterov=True)
+    longer = jl.chain(jl.adam(jl.warmup_cosine_decay_schedule(0.0, 1.0, 10, 100)))
+    assert longer.replace(warmup_steps=200, decay_steps=400) is not None
+    with pytest.raises(ValueError, match="must increase"):
+        longer.replace(warmup_steps=200)
+
+
+def test_a_decay_that_rounds_to_one_is_refused():
+    with pytest.raises(ValueError, match="b2 must be"):
+        jl.adam(1e-3, b2=0.99999999)
+
+
+def test_missing_extra_arguments_are_named():
+    def update(updates, state, params=None, *, value):
+        return updates, state
+
+    tx = jl.chain(jl.GradientTransformation(plain_init, update))
+    with pytest.raises(jl.InputError, match=r"needs value: call update\(updates, state, params, value=...\)"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+def test_factories_name_their_arguments():
+    with pytest.raises(TypeError, match="cannot take \\*\\*keywords"):
+
+        @jl.gradient_transformation
+        def loose(**options):
+            return jl.identity()

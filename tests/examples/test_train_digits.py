@@ -87,7 +87,7 @@ def test_what_it_prints(run):
     np.testing.assert_allclose([float(row[5]) for row in table], rates, rtol=0.01)
     assert f"test accuracy {table[-1][4]} after" in printed
     assert out.compiles == 3
-    assert "s, in which 2 programs were compiled" in printed
+    assert "s, in which 3 programs were compiled" in printed
     assert re.search(r"one epoch with half the learning rate: [0-9.]+ s, 0 programs compiled", printed)
     mistakes = round(360 * (1 - out.history["val_accuracy"][-1]))
     assert f"{mistakes} of 360 test images are not recognised, most often:" in printed
