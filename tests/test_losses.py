@@ -291,7 +291,7 @@ def test_labels_may_be_of_any_integer_dtype(dtype):
         assert np.isnan(got).tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+@pytest.mark.parametrize("axis", [0, 1, -1, -3])
 def test_classes_may_be_along_any_axis(axis):
     logits, weights = numbers((3, 4, 5)), np.random.default_rng(1).random((3, 4, 5)).astype(np.float32)
     last = np.moveaxis(logits, axis, -1)
