@@ -1,0 +1,86 @@
+"""What a row of the table is. The rows stand in the other files, beside the NumPy rules they must obey."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+
+import jaxopt_lessons as jl
+
+
+@dataclass(frozen=True)
+class Case:
+    """One public factory of gradient transformations, and all facts that a test needs to know about it.
+
+    Attributes:
+      name: its public name.
+      oracle: the published rule again, in NumPy and float64, one step after the other and nothing shared with the
+        package: ``oracle(grads, params, **arguments, **extras)`` takes the gradients and the parameters of successive
+        steps and returns the updates of each. Hyperparameters may be schedules: read them with ``at``.
+      arguments: what a minimal call needs.
+      others: for each argument (but those of ``dtypes``) another value, which must change the updates.
+      dtypes: arguments that only choose a dtype of the state.
+      extras: further keyword arguments of every ``update``, such as ``value=``.
+      needs_params: whether ``update`` needs ``params``.
+      fields: the field names of its states, from the glossary in ``jaxopt_lessons.types``.
+      optax: the same transformation made by optax, called with the same arguments.
+      minimizes: arguments with which it minimizes a quadratic bowl; None if it is not an optimizer.
+      part_of: the name of a preset that contains it; the contract is then checked on the preset only.
+      tolerance: relative and absolute tolerance against the oracle in float32.
+      exempt: properties that it cannot have, with the reason. A property is the name of a test without ``test_``. The
+        test is run all the same and must fail.
+    """
+
+    name: str
+    oracle: Callable[..., Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    needs_params: bool = False
+    fields: frozenset[str] = frozenset()
+    optax: Callable[..., Any] | None = None
+    minimizes: Mapping[str, Any] | None = None
+    part_of: str | None = None
+    tolerance: float = 5e-6
+    exempt: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def factory(self) -> Callable[..., jl.GradientTransformation]:
+        return getattr(jl, self.name)
+
+    def make(self, **changes: Any) -> jl.GradientTransformation:
+        return self.factory(**{**self.arguments, **changes})
+
+    def update(self, tx: jl.GradientTransformation) -> Callable[..., Any]:
+        """``tx.update`` with the extra arguments it needs."""
+        return lambda updates, state, params=None, **extra: tx.update(updates, state, params, **self.extras, **extra)
+
+    def run_oracle(self, grads: Any, params: Any, **changes: Any) -> Any:
+        return self.oracle(grads, params, **{**self.arguments, **changes}, **self.extras)
+
+    def variants(self) -> list[dict[str, Any]]:
+        """Changes of one argument each, with what it needs beside it."""
+        return [
+            {name: value} if not isinstance(value, With) else {name: value.value, **value.beside}
+            for name, value in self.others.items()
+        ]
+
+
+@dataclass(frozen=True)
+class With:
+    """A value that makes sense only beside others."""
+
+    value: Any
+    beside: Mapping[str, Any]
+
+
+def at(value: Any, count: int) -> Any:
+    """A hyperparameter of an oracle at this count: 0 at the first update."""
+    return float(value(count)) if callable(value) else value
+
+
+def half(count: Any) -> Any:
+    """A schedule for anything: 0.5, from the third update on 0.25."""
+    return jnp.where(count >= 2, 0.25, 0.5)
