@@ -2,8 +2,8 @@
 
 from jaxopt_lessons import losses, tree, types
 from jaxopt_lessons._checks import InputError
-from jaxopt_lessons.core import EmptyState, GradientTransformation, ScheduledState
-from jaxopt_lessons.core import apply_updates, chain, gradient_transformation, identity
+from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
+from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
 from jaxopt_lessons.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_lessons.optimizers.adam import ScaleByAdamState, adam, adamw, scale_by_adam
 from jaxopt_lessons.optimizers.rmsprop import ScaleByRmsState, rmsprop, scale_by_rms

@@ -220,7 +220,7 @@ def different_shapes(path: Sequence[Any], name: str, leaf: Any, reference_name: 
 
 
 def wrong_result_shape(rule: str, path: Sequence[Any], position: int, expected: Any, got: Any) -> NoReturn:
-    what = "the update" if position == 0 else f"state leaf {position}"
+    what = "the update" if position == 0 else f"state {position}"
     raise InputError(
         f"at {path_name(path)!r} the rule {rule} returned {what} as {describe(got)} where {describe(expected)} came "
         "in. Was the state made for other parameters?"
@@ -240,6 +240,13 @@ def complex_gradient(path: Sequence[Any], leaf: Any, parameter: Any) -> NoReturn
     raise InputError(
         f"at {path_name(path)!r} the gradient is {describe(leaf)} and the parameter {describe(parameter)}: an "
         "imaginary part would be lost."
+    )
+
+
+def complex_refused(path: Sequence[Any], leaf: Any) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} the leaf is {describe(leaf)}: the axes of a leaf have a meaning here, and complex "
+        "numbers have none among them. Keep real and imaginary parts as leaves of their own."
     )
 
 

@@ -1,11 +1,12 @@
-"""``map_leaves``: the one way an update rule reaches the leaves of a tree.
+"""``map_leaves`` and ``sum_leaves``: the ways a rule reaches the leaves of a tree.
 
-It takes care of everything that is not the rule. Structures and shapes are compared; arithmetic is float32 for
+They take care of everything that is not the rule. Structures and shapes are compared; arithmetic is float32 for
 half-precision leaves; results get the dtypes they must have; complex leaves are treated as pairs of real numbers; and
 the rule is traced once for each distinct shape and dtype, not once for each leaf.
 """
 
 import functools
+import itertools
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ def map_leaves(
     read: Sequence[PyTree] = (),
     where: PyTree | None = None,
     states_have_shape: bool = True,
+    real_only: bool = False,
     **hyper: Any,
 ) -> Any:
     """Applies an update rule to every leaf of ``updates``.
@@ -47,7 +49,10 @@ def map_leaves(
       where: a tree of Python bools with the structure of ``updates``, as ``mask_leaves`` makes it. The rule skips the
         leaves with False: their updates and states stay.
       states_have_shape: whether a state leaf has the shape of its gradient, which is then checked. False for factored
-        states; the rule must return each in the shape it had all the same.
+        states: beside a gradient may then stand None, an array of any shape or a small tree of them (of real ones: see
+        ``tree.real_shape``). The rule must return each in the structure and the shapes it had all the same.
+      real_only: True for a rule in which axes have a meaning; complex leaves, whose pairs of real numbers add an axis,
+        are then refused.
       **hyper: numbers, and functions ``dtype -> number``, reach the rule as scalars of the dtype it calculates in;
         bools, None and strings reach it as they are.
 
@@ -60,14 +65,18 @@ def map_leaves(
     leaves, treedef = jax.tree.flatten(updates)
     targets = leaves if params is None else _matching(treedef, updates, params, "params")
     _check_gradients(updates, leaves, targets)
-    state_columns = [_matching(treedef, updates, state, "state") for state in states]
+    if real_only:
+        _check_real(updates, targets)
     if states_have_shape:
+        state_columns = [_matching(treedef, updates, state, "state") for state in states]
         _check_state_shapes(updates, leaves, state_columns)
+    else:
+        state_columns = [_beside(treedef, updates, state) for state in states]
     read_columns = [targets if tree is params else _matching(treedef, updates, tree, "a read tree") for tree in read]
     chosen = treedef.flatten_up_to(where) if where is not None else [True] * len(leaves)
 
     rows = [
-        _Row(arrays, tuple(map(_leaf.dtype_of, (target, *arrays[1 : 1 + len(states)]))))
+        _Row(arrays, tuple(map(_dtypes_of, (target, *arrays[1 : 1 + len(states)]))), states_have_shape)
         for target, arrays in zip(targets, zip(leaves, *state_columns, *read_columns, strict=True), strict=True)
     ]
     apply = _Application(rule, hyper)
@@ -84,27 +93,68 @@ def map_leaves(
     return tuple(trees) if states else trees[0]
 
 
+def sum_leaves(rule: Callable[..., Any], *trees: PyTree, combine: Callable[..., Any] = jnp.add, **hyper: Any) -> Any:
+    """The sum over all leaves of a number that a rule calculates of each.
+
+    Equivalent to ``sum(rule(*leaves, **hyper) for leaves in zip(*map(jax.tree.leaves, trees)))``.
+
+    Args:
+      rule: ``rule(*leaves, **hyper)``, returning a scalar or a tuple of scalars. Its arguments are real, float32 or
+        wider, as those of a rule of ``map_leaves``. Of an array without elements it must return the neutral element:
+        a tree without leaves has the sum of one of those.
+      *trees: trees of one structure; the shapes of their leaves may differ.
+      combine: what to do with two of the scalars, ``jnp.maximum`` for instance.
+      **hyper: as in ``map_leaves``.
+
+    Returns:
+      A scalar of the widest dtype calculated in, or a tuple of them.
+
+    Raises:
+      InputError: the trees differ in structure, or a leaf of the first one is not floating point or complex.
+    """
+    first, *others = trees
+    leaves, treedef = jax.tree.flatten(first)
+    _check_gradients(first, leaves, leaves)
+    columns = [_matching(treedef, first, tree, "a further tree") for tree in others]
+    rows = [_Row(arrays, (), True) for arrays in zip(leaves, *columns, strict=True)]
+    rows = rows or [_Row((jnp.zeros([0]),) * len(trees), (), True)]
+    apply, results = _Application(rule, hyper), []
+    for part in _parts_of_equal_rows(rows, [True] * len(rows)):
+        results += apply([rows[i] for i in part])
+    dtype = np.result_type(*(row.compute for row in rows))
+    totals = [
+        functools.reduce(combine, [value.astype(dtype) for value in column]) for column in zip(*results, strict=True)
+    ]
+    return tuple(totals) if len(totals) > 1 else totals[0]
+
+
 class _Row(NamedTuple):
-    """What the rule gets of one leaf, and the dtypes of what it returns."""
+    """What the rule gets of one leaf, and the dtypes of what it returns: none for scalars of the dtype it works in."""
 
     arrays: tuple[Any, ...]
-    dtypes: tuple[np.dtype, ...]
+    dtypes: tuple[Any, ...]
+    states_have_shape: bool
 
     @property
     def compute(self) -> np.dtype:
-        return _leaf.compute_dtype(*self.dtypes, *map(_leaf.dtype_of, self.arrays))
+        return _leaf.compute_dtype(*itertools.chain(*self.dtypes), *map(_leaf.dtype_of, jax.tree.leaves(self.arrays)))
 
     @property
     def signature(self) -> Any:
-        """What rows must have in common to go through one call: shapes, dtypes, and where they are."""
-        places = (
-            array.sharding for array in self.arrays if isinstance(array, jax.Array) and not isinstance(array, Tracer)
-        )
-        return tuple((np.shape(array), _leaf.dtype_of(array)) for array in self.arrays), self.dtypes, tuple(places)
+        """What rows must have in common to go through one call: structures, shapes, dtypes, and where they are."""
+        arrays, structure = jax.tree.flatten(self.arrays)
+        places = (array.sharding for array in arrays if isinstance(array, jax.Array) and not isinstance(array, Tracer))
+        kinds = tuple((np.shape(array), _leaf.dtype_of(array)) for array in arrays)
+        return kinds, structure, self.dtypes, tuple(places)
 
     def unchanged(self) -> tuple[Any, ...]:
         """The update in its dtype, and the old state."""
-        return jnp.asarray(self.arrays[0]).astype(self.dtypes[0]), *self.arrays[1 : len(self.dtypes)]
+        return jnp.asarray(self.arrays[0]).astype(self.dtypes[0][0]), *self.arrays[1 : len(self.dtypes)]
+
+
+def _dtypes_of(entry: Any) -> tuple[np.dtype, ...]:
+    """The dtypes of a leaf, or of the small tree that stands beside one."""
+    return (_leaf.dtype_of(entry),) if hasattr(entry, "dtype") else tuple(map(_leaf.dtype_of, jax.tree.leaves(entry)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -124,8 +174,9 @@ class _Application:
         self._scalars = functools.cache(lambda dtype: _stacked(numbers.values(), dtype))
 
     def __call__(self, rows: list[_Row]) -> list[tuple[jax.Array, ...]]:
-        dtypes, compute = rows[0].dtypes, rows[0].compute
-        return self._compiled([row.arrays for row in rows], self._scalars(compute), dtypes, compute)
+        row = rows[0]
+        static = row.dtypes, row.compute, row.states_have_shape
+        return self._compiled([row.arrays for row in rows], self._scalars(row.compute), static)
 
 
 class _WrongShape(Exception):  # noqa: N818
@@ -138,25 +189,53 @@ def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], name
     The hyperparameters come in one vector: each argument of a nested ``jit`` costs time for each leaf.
     """
 
-    def leaf_rule(arrays: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
-        pairs = any(_leaf.is_complex(array) for array in arrays if _leaf.is_trainable(array))
-        enter, leave = (_leaf.as_pairs, _leaf.from_pairs) if pairs else (_leaf.as_real, _leaf.as_real)
-        inputs = [enter(array, compute) if _leaf.is_trainable(array) else array for array in arrays]
+    def leaf_rule(arrays: Any, scalars: jax.Array, static: Any) -> Any:
+        dtypes, compute, states_have_shape = static
+        inputs = _enter(arrays, compute, range(1, len(dtypes)) if not states_have_shape else ())
         outputs = rule(*inputs, **{name: scalars[i] for i, name in enumerate(names)}, **dict(flags))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        outputs = tuple(leave(output, dtype) for output, dtype in zip(outputs, dtypes, strict=True))
-        for position, (output, array) in enumerate(zip(outputs, arrays, strict=False)):
-            if output.shape != np.shape(array):
-                raise _WrongShape(position, array, output)
-        return outputs
+        if not dtypes:
+            return outputs
+        return tuple(map(_leave, range(len(dtypes)), outputs, arrays, dtypes))
 
-    def leaves_rule(rows: Any, scalars: jax.Array, dtypes: Any, compute: Any) -> Any:
-        return [one(arrays, scalars, dtypes, compute) for arrays in rows]
+    def leaves_rule(rows: Any, scalars: jax.Array, static: Any) -> Any:
+        return [one(arrays, scalars, static) for arrays in rows]
 
     leaf_rule.__name__, leaves_rule.__name__ = _name(rule), f"{_name(rule)}_on_leaves"
-    one = jax.jit(leaf_rule, static_argnums=(2, 3))
-    many = jax.jit(leaves_rule, static_argnums=(2, 3))
+    one = jax.jit(leaf_rule, static_argnums=2)
+    many = jax.jit(leaves_rule, static_argnums=2)
     return lambda rows, *others: many(rows, *others) if len(rows) > 1 else [one(rows[0], *others)]
+
+
+def _enter(arrays: Sequence[Any], compute: np.dtype, without_shape: Sequence[int]) -> list[Any]:
+    """The arguments of a rule: real arrays of the dtype to calculate in.
+
+    If one of the leaves is complex, its real companions become pairs too; states without its shape stay as they are.
+    """
+    pairs = any(_leaf.is_complex(leaf) for leaf in jax.tree.leaves(arrays) if _leaf.is_trainable(leaf))
+
+    def enter(position: int, leaf: Any) -> Any:
+        if not _leaf.is_trainable(leaf):
+            return leaf
+        return (_leaf.as_pairs if pairs and position not in without_shape else _leaf.as_real)(leaf, compute)
+
+    return [jax.tree.map(functools.partial(enter, i), entry) for i, entry in enumerate(arrays)]
+
+
+def _leave(position: int, output: Any, entry: Any, dtypes: tuple[np.dtype, ...]) -> Any:
+    """What a rule returned, in the structure, shapes and dtypes of what came in."""
+    got, structure = jax.tree.flatten(output)
+    came, expected = jax.tree.flatten(entry)
+    if structure != expected:
+        raise _WrongShape(position, entry, output)
+    left = [
+        (_leaf.from_pairs if jnp.issubdtype(dtype, jnp.complexfloating) else _leaf.as_real)(array, dtype)
+        for array, dtype in zip(got, dtypes, strict=True)
+    ]
+    for array, leaf in zip(left, came, strict=True):
+        if array.shape != np.shape(leaf):
+            raise _WrongShape(position, leaf, array)
+    return jax.tree.unflatten(structure, left)
 
 
 def _holds_nothing(rule: Callable[..., Any]) -> bool:
@@ -213,6 +292,20 @@ def _matching(treedef: Any, updates: Updates, tree: PyTree, name: str) -> list[A
             return arrays
         _checks.different_trees("updates", updates, name, jax.tree.unflatten(structure, leaves))
     return leaves
+
+
+def _beside(treedef: Any, updates: Updates, tree: PyTree) -> list[Any]:
+    """What stands in ``tree`` where ``updates`` has leaves: arrays, None or small trees."""
+    try:
+        return treedef.flatten_up_to(tree)
+    except (ValueError, TypeError, KeyError):
+        _checks.different_trees("updates", updates, "state", tree)
+
+
+def _check_real(updates: Updates, targets: list[Any]) -> None:
+    for i, target in enumerate(targets):
+        if _leaf.is_complex(target):
+            _checks.complex_refused(_path(updates, i), target)
 
 
 def _check_gradients(updates: Updates, leaves: list[Any], targets: list[Any]) -> None:

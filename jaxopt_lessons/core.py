@@ -21,12 +21,15 @@ Write one by decorating a function that returns the pair::
             return updates, TraceState(trace)
         return init, update
 
+A wrapper, whose state holds the states of other transformations, returns ``Functions(init, update, parts,
+eval_params)`` instead of the pair, so that they can be found there.
+
 ``update`` sees numbers. If the caller gave a schedule instead, the number is the schedule's value at the state's
 ``count``; for a state without a ``count`` one is kept beside it, in a ``ScheduledState``.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
 
 import jax
@@ -50,11 +53,34 @@ class ScheduledState(NamedTuple):
     inner: State
 
 
-class _Pair(NamedTuple):
-    """What a decorated function returned, and how its ``update`` may be called."""
+class Part(NamedTuple):
+    """One of the transformations inside another: its name there, the transformation, and its state."""
+
+    name: str
+    tx: "GradientTransformation"
+    state: State
+
+
+class Functions(NamedTuple):
+    """What a wrapper is made of: the pair, and two ways to look into its state.
+
+    Attributes:
+      init: ``init(params) -> state``.
+      update: ``update(updates, state, params, **extra) -> (updates, state)``.
+      parts: ``parts(state)``, the ``Part`` s inside. None: there are none.
+      eval_params: ``eval_params(state, params)``, the weights to evaluate. None: ask the parts one after the other.
+    """
 
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
+    parts: Callable[[State], Iterable[Part]] | None = None
+    eval_params: Callable[[State, Params], Params] | None = None
+
+
+class _Made(NamedTuple):
+    """What a decorated function returned, and how its ``update`` may be called."""
+
+    functions: Functions
     state_type: type | None
     takes_params: bool
     extra_names: frozenset[str] | None  # None: every extra argument
@@ -77,8 +103,10 @@ class GradientTransformation(Value):
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
         made = self._make()
         with _checks.stage(self.name):
-            state = made.init(params)
-            if isinstance(made, GradientTransformation) or not self._scheduled() or _has_count(state):
+            if isinstance(made, GradientTransformation):
+                return made.init(params)
+            state = made.functions.init(params)
+            if not self._scheduled() or _has_count(state):
                 return state
             return ScheduledState(numerics.zero_count(), state)
 
@@ -112,6 +140,29 @@ class GradientTransformation(Value):
             updates, inner = _call(made, updates, state.inner, params, extra)
             return updates, ScheduledState(numerics.increment(state.count), inner)
 
+    def parts(self, state: State) -> tuple[Part, ...]:
+        """The transformations inside this one with their states; none for one that is not made of others."""
+        made = self._make()
+        with _checks.stage(self.name):
+            if isinstance(made, GradientTransformation):
+                return made.parts(state)
+            inner = state.inner if isinstance(state, ScheduledState) else state
+            return tuple(made.functions.parts(inner)) if made.functions.parts else ()
+
+    def eval_params(self, state: State, params: Params) -> Params:
+        """The weights to evaluate and to keep, where they are not those that are trained: averages, for instance."""
+        made = self._make()
+        with _checks.stage(self.name):
+            if isinstance(made, GradientTransformation):
+                return made.eval_params(state, params)
+            if self._scheduled():
+                made = self.at(state.count)._make()
+            if made.functions.eval_params is not None:
+                return made.functions.eval_params(state.inner if isinstance(state, ScheduledState) else state, params)
+            for part in self.parts(state):
+                params = part.tx.eval_params(part.state, params)
+            return params
+
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
         ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
@@ -130,10 +181,10 @@ class GradientTransformation(Value):
     def _finish(self, made: Any) -> Any:
         if isinstance(made, GradientTransformation):
             return made
-        if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0]) and callable(made[1])):
+        functions = _as_functions(made)
+        if functions is None:
             _checks.transformation_expected(self.name, made)
-        init, update = made
-        parameters = inspect.signature(update).parameters
+        parameters = inspect.signature(functions.update).parameters
         positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             extra_names = None
@@ -143,7 +194,7 @@ class GradientTransformation(Value):
         takes_params = len(positional) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
         state_type = annotation if _is_state_type(annotation) else None
         needed = tuple(p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
-        return _Pair(init, update, state_type, takes_params, extra_names, needed)
+        return _Made(functions, state_type, takes_params, extra_names, needed)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
@@ -157,26 +208,36 @@ def _is_state_type(annotation: Any) -> bool:
     return isinstance(annotation, type) and hasattr(annotation, "_fields")
 
 
-def _call(pair: _Pair, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:
-    if pair.state_type is not None and not isinstance(state, pair.state_type):
-        _checks.wrong_state(pair.state_type, state)
-    for name in pair.needed:
+def _as_functions(value: Any) -> Functions | None:
+    """``Functions`` of a pair or of themselves; None for anything else."""
+    if isinstance(value, Functions):
+        return value
+    if isinstance(value, tuple) and len(value) == 2 and callable(value[0]) and callable(value[1]):
+        return Functions(*value)
+    return None
+
+
+def _call(made: _Made, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:
+    if made.state_type is not None and not isinstance(state, made.state_type):
+        _checks.wrong_state(made.state_type, state)
+    for name in made.needed:
         if name not in extra:
             _checks.missing_extra(name)
-    if pair.extra_names is not None:
-        extra = {name: value for name, value in extra.items() if name in pair.extra_names}
-    arguments = (updates, state, params) if pair.takes_params else (updates, state)
-    return pair.update(*arguments, **extra)
+    if made.extra_names is not None:
+        extra = {name: value for name, value in extra.items() if name in made.extra_names}
+    arguments = (updates, state, params) if made.takes_params else (updates, state)
+    return made.functions.update(*arguments, **extra)
 
 
 def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
-    """Makes a factory of gradient transformations from a function that returns ``(init, update)``, or a ``chain``.
+    """Makes a factory of gradient transformations from a function that returns ``(init, update)``.
 
     Args:
-      body: the function. Its arguments annotated with a range of ``jaxopt_lessons.types`` (``Scalar``,
-        ``DecayRateOrSchedule``), with ``float``, or given as transformations, schedules or arrays are leaves of the
-        transformation; all others are static. Annotate the ``state`` of ``update`` with its NamedTuple to have a
-        foreign state refused by name. ``init`` must not read an argument that may be a schedule.
+      body: the function. It may also return ``Functions``, or a transformation such as a ``chain``. Its arguments
+        annotated with a range of ``jaxopt_lessons.types`` (``Scalar``, ``DecayRateOrSchedule``), with ``float``, or
+        given as transformations, schedules or arrays are leaves of the transformation; all others are static. Annotate
+        the ``state`` of ``update`` with its NamedTuple to have a foreign state refused by name. ``init`` must not read
+        an argument that may be a schedule.
     """
     return value_factory(GradientTransformation, body)
 
@@ -192,9 +253,10 @@ _from_functions.__name__ = "GradientTransformation"
 def _as_transformation(owner: str, value: Any) -> GradientTransformation:
     if isinstance(value, GradientTransformation):
         return value
-    if isinstance(value, tuple) and len(value) == 2 and callable(value[0]) and callable(value[1]):
-        return GradientTransformation(*value)
-    _checks.transformation_expected(owner, value)
+    functions = _as_functions(value)
+    if functions is None:
+        _checks.transformation_expected(owner, value)
+    return GradientTransformation(functions.init, functions.update)
 
 
 Transformation: TypeAlias = Annotated[Any, Convert(_as_transformation)]
@@ -206,7 +268,8 @@ def chain(*transforms: Transformation) -> Any:
     """Applies transformations one after the other: each gets the updates that the one before it returned.
 
     ``chain(clip_by_global_norm(1.0), adam(1e-3))`` clips, then lets Adam choose the step. The state is the tuple of the
-    states. ``chain()`` is the identity.
+    states. ``chain()`` is the identity. Half-precision updates and parameters are float32 between the stages: the
+    result is rounded once, at the end.
 
     Args:
       *transforms: gradient transformations, or pairs of functions ``(init, update)`` such as optax's.
@@ -216,20 +279,28 @@ def chain(*transforms: Transformation) -> Any:
     """
 
     def init(params: Params) -> tuple[State, ...]:
+        params = tree.widen(params)
         return tuple(stage.init(params) for stage in transforms)
 
     def update(updates: Updates, state: tuple[State, ...], params: Params | None = None, **extra: Any) -> Any:
-        if not isinstance(state, tuple) or len(state) != len(transforms):
-            _checks.wrong_chain_state([stage.name for stage in transforms], state)
+        reference = updates if params is None else params
+        rounds = tree.has_half_precision(reference)
+        if rounds:
+            updates, params = tree.widen(updates), tree.widen(params)
         new_state = []
-        for stage, stage_state in zip(transforms, state, strict=True):
+        for _, stage, stage_state in parts(state):
             updates, stage_state = stage.update(updates, stage_state, params, **extra)
             new_state.append(stage_state)
-        if not transforms:
-            updates = tree.map_leaves(_identity_rule, updates, params=params)
+        if rounds or not transforms:
+            updates = tree.cast_like(updates, reference)
         return updates, tuple(new_state)
 
-    return init, update
+    def parts(state: tuple[State, ...]) -> list[Part]:
+        if not isinstance(state, tuple) or len(state) != len(transforms):
+            _checks.wrong_chain_state([stage.name for stage in transforms], state)
+        return [Part(stage.name, stage, stage_state) for stage, stage_state in zip(transforms, state, strict=True)]
+
+    return Functions(init, update, parts)
 
 
 @gradient_transformation
@@ -240,13 +311,9 @@ def identity() -> Any:
         return EmptyState()
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
-        return tree.map_leaves(_identity_rule, updates, params=params), state
+        return tree.cast_like(updates, updates if params is None else params), state
 
     return init, update
-
-
-def _identity_rule(g: jax.Array) -> jax.Array:
-    return g
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -270,3 +337,16 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 
 def _add_rule(u: jax.Array, p: jax.Array) -> jax.Array:
     return jnp.add(p, u)
+
+
+def eval_params(tx: Any, state: State, params: Params) -> Params:
+    """The weights to evaluate and to keep: those of a parameter average or of a schedule-free optimizer, or ``params``.
+
+    They are found through any nesting of chains, wrappers and groups.
+
+    Args:
+      tx: the optimizer; for one that is not of this library the answer is ``params``.
+      state: its state.
+      params: the parameters that are trained.
+    """
+    return _as_transformation("eval_params", tx).eval_params(state, params)

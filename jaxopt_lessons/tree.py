@@ -1,6 +1,5 @@
-"""Mathematics on the leaves of a tree: state that looks like the parameters, masks, norms, and ``map_leaves``."""
+"""Mathematics on the leaves of a tree: state that looks like the parameters, masks, dtypes, norms, ``map_leaves``."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _checks, numerics
-from jaxopt_lessons._leaf import as_real, compute_dtype, dtype_of, is_complex, is_trainable
-from jaxopt_lessons._map_leaves import map_leaves
-from jaxopt_lessons.types import Mask, Params, PyTree
+from jaxopt_lessons._leaf import compute_dtype, dtype_of, is_complex, is_trainable
+from jaxopt_lessons._map_leaves import map_leaves, sum_leaves
+from jaxopt_lessons.types import Mask, Params, PyTree, Updates
 
-__all__ = ["full_like", "global_norm", "is_trainable", "map_leaves", "mask_leaves", "zeros_like"]
+__all__ = [
+    "cast_like",
+    "copy_like",
+    "full_like",
+    "global_norm",
+    "is_trainable",
+    "map_leaves",
+    "mask_leaves",
+    "real_shape",
+    "sum_leaves",
+    "widen",
+    "zeros_like",
+]
 
 
 def full_like(params: Params, fill: Any, dtype: Any = None) -> PyTree:
@@ -41,6 +52,52 @@ def full_like(params: Params, fill: Any, dtype: Any = None) -> PyTree:
 def zeros_like(params: Params, dtype: Any = None) -> PyTree:
     """``full_like`` with zeros."""
     return full_like(params, 0, dtype)
+
+
+def copy_like(params: Params, dtype: Any = None) -> PyTree:
+    """A copy of ``params`` for an optimizer to keep in its state.
+
+    It shares no memory with ``params``, so both can be donated. Dtypes and leaves that are not trainable as in
+    ``full_like``.
+    """
+
+    def copy(leaf: Any) -> Any:
+        if not is_trainable(leaf):
+            return None
+        kept = jnp.dtype(dtype) if dtype is not None else compute_dtype(dtype_of(leaf))
+        if is_complex(leaf):
+            kept = jnp.dtype(jnp.complex128 if compute_dtype(kept) == jnp.float64 else jnp.complex64)
+        return jnp.copy(jnp.asarray(leaf).astype(kept))
+
+    return jax.tree.map(copy, params)
+
+
+def real_shape(leaf: Any) -> tuple[int, ...]:
+    """The shape in which a rule sees a leaf: a complex number is a pair of real ones along a last axis."""
+    return (*np.shape(leaf), 2) if is_complex(leaf) else np.shape(leaf)
+
+
+def widen(tree: PyTree) -> PyTree:
+    """The tree with its half-precision leaves in float32; every other leaf as it is."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if _is_half(leaf) else leaf, tree)
+
+
+def has_half_precision(tree: PyTree) -> bool:
+    """Whether ``widen`` would change anything."""
+    return any(map(_is_half, jax.tree.leaves(tree)))
+
+
+def _is_half(leaf: Any) -> bool:
+    return is_trainable(leaf) and jnp.finfo(dtype_of(leaf)).bits < 32
+
+
+def cast_like(updates: Updates, reference: PyTree) -> Updates:
+    """``updates`` in the dtypes of ``reference``, a tree of the same structure and shapes."""
+    return map_leaves(_identity_rule, updates, params=reference)
+
+
+def _identity_rule(g: jax.Array) -> jax.Array:
+    return g
 
 
 def mask_leaves(mask: Mask, params: Params) -> PyTree:
@@ -92,13 +149,17 @@ def global_norm(tree: PyTree) -> jax.Array:
     Args:
       tree: a tree of arrays; leaves that are not trainable do not count.
     """
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if is_trainable(leaf)]
-    dtype = compute_dtype(*map(dtype_of, leaves))
-    if not leaves:
-        return jnp.zeros([], dtype)
-    parts = [as_real(leaf, dtype) for leaf in leaves]
-    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(part), initial=0) for part in parts])
-    tiny = jnp.finfo(dtype).tiny  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
+    trained = jax.tree.map(lambda leaf: leaf if is_trainable(leaf) else None, tree)
+    largest = sum_leaves(_largest_rule, trained, combine=jnp.maximum)
+    tiny = jnp.finfo(largest.dtype).tiny  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
     scale = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), jnp.clip(largest, tiny, 1 / tiny), 1))
-    total = functools.reduce(jnp.add, [jnp.sum(jnp.square(part / scale)) for part in parts])
+    total = sum_leaves(_scaled_square_rule, trained, scale=scale)
     return jnp.where(total == 0, 0, scale * numerics.root(total))
+
+
+def _largest_rule(x: jax.Array) -> jax.Array:
+    return jnp.max(jnp.abs(x), initial=0)
+
+
+def _scaled_square_rule(x: jax.Array, scale: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x / scale))
