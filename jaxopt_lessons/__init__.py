@@ -4,6 +4,8 @@ from jaxopt_lessons import losses, tree, types
 from jaxopt_lessons._checks import InputError
 from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
+from jaxopt_lessons.interop.convert_state import convert_state
+from jaxopt_lessons.named_state import load_state_dict, state_dict
 from jaxopt_lessons.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_lessons.optimizers.adam import ScaleByAdamState, adam, adamw, scale_by_adam
 from jaxopt_lessons.optimizers.rmsprop import ScaleByRmsState, rmsprop, scale_by_rms

@@ -277,6 +277,39 @@ def wrong_chain_state(names: Sequence[str], state: Any) -> NoReturn:
     raise InputError(f"expected a tuple of {len(names)} states, one for each of {', '.join(names)}; got {got}.")
 
 
+def state_differs(differences: Sequence[str]) -> NoReturn:
+    more = f" and {len(differences) - 12} more" if len(differences) > 12 else ""
+    raise InputError(f"the given state does not fit the optimizer: {'; '.join(differences[:12])}{more}.")
+
+
+def no_such_record(kind: str, others: Sequence[str]) -> NoReturn:
+    there = f"there is {', '.join(others)}" if others else "there is nothing left"
+    raise InputError(f"the given state has no {kind} at its place: {there}. Is it the state of the same optimizer?")
+
+
+def surplus_records(names: Sequence[str]) -> NoReturn:
+    raise InputError(f"the given state has more than the optimizer: {', '.join(names)} would be lost.")
+
+
+def different_paths(field: str, expected: Sequence[str], got: Sequence[str]) -> NoReturn:
+    missing, surplus = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
+    parts = [f"{word} {_some(paths)}" for word, paths in (("missing", missing), ("surplus", surplus)) if paths]
+    raise InputError(f"the given state does not fit the parameters: in {field} {'; '.join(parts)}.")
+
+
+def count_needed() -> NoReturn:
+    raise InputError(
+        "a schedule must know how many updates have been made, and nothing in the given state tells: pass count=..."
+    )
+
+
+def ambiguous_name(name: str) -> NoReturn:
+    raise InputError(
+        f"two leaves of the state are both called {name}: keys such as 1 and '1', or names with a slash, cannot be "
+        "told apart. Rename a parameter."
+    )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Training
 # ---------------------------------------------------------------------------------------------------------------------

@@ -250,7 +250,8 @@ def _from_functions(init: Callable[[Params], State], update: Callable[..., tuple
 _from_functions.__name__ = "GradientTransformation"
 
 
-def _as_transformation(owner: str, value: Any) -> GradientTransformation:
+def as_transformation(owner: str, value: Any) -> GradientTransformation:
+    """``value``, made a transformation if it is a pair of functions; ``owner`` is named in the error."""
     if isinstance(value, GradientTransformation):
         return value
     functions = _as_functions(value)
@@ -259,7 +260,7 @@ def _as_transformation(owner: str, value: Any) -> GradientTransformation:
     return GradientTransformation(functions.init, functions.update)
 
 
-Transformation: TypeAlias = Annotated[Any, Convert(_as_transformation)]
+Transformation: TypeAlias = Annotated[Any, Convert(as_transformation)]
 """An argument that is a gradient transformation; a pair of functions (optax's, or plain ones) becomes one."""
 
 
@@ -349,4 +350,4 @@ def eval_params(tx: Any, state: State, params: Params) -> Params:
       state: its state.
       params: the parameters that are trained.
     """
-    return _as_transformation("eval_params", tx).eval_params(state, params)
+    return as_transformation("eval_params", tx).eval_params(state, params)

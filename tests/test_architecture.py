@@ -23,10 +23,11 @@ LEVELS = [
     {"_map_leaves"},
     {"tree"},
     {"core"},
-    {"losses", "schedules"},
+    {"losses", "schedules", "named_state"},
     {"transforms"},
     {"optimizers"},
     {"train"},
+    {"interop"},
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""
 

@@ -1,0 +1,1 @@
+"""Going over from another library, and working beside it."""
