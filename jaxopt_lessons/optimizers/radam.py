@@ -1,0 +1,193 @@
+"""RAdam: Adam that trusts its root mean square no more than the number of terms in it allows.
+
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g^2
+    m_hat = m / (1 - b1^t),  v_hat = v / (1 - b2^t)           t = 1, 2, ...
+
+    rho_inf = 2 / (1 - b2) - 1                    how many terms the average of squares holds in the end
+    rho = rho_inf - 2 t b2^t / (1 - b2^t)         how many it holds now: about t at first
+    r = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
+
+    u = r * m_hat / (sqrt(v_hat + eps_root) + eps)            if rho >= threshold
+    u = m_hat                                                 before: plain momentum
+
+Nesterov: ``m_hat = b1 * m / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)``.
+
+While the average of squares holds few terms its inverse root has a large variance (infinite up to ``rho = 4``); ``r``
+rises from 0 to 1 and works like a warm-up. With ``b2 = 0.999`` the first five steps are plain momentum, whose length
+is that of the gradient: with large gradients these are large steps. For ``b2 <= 2/3`` all steps are. In PyTorch ``eps``
+stands beside the root of the uncorrected ``v``; at ``eps = 0`` the numbers are the same.
+
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
+
+Paper: Liu et al. 2019, arXiv 1908.03265.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons import numerics, tree
+from jaxopt_lessons.core import chain, gradient_transformation
+from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
+from jaxopt_lessons.types import DecayRateOrSchedule, NonNegative, NonNegativeOrSchedule, Params, Updates
+
+
+class ScaleByRadamState(NamedTuple):
+    count: jax.Array
+    mu: Params
+    nu: Params
+
+
+_LANGEVIN = [
+    # coth(y) - 1/y = y * polynomial(y^2): the coefficients 2^(2k) B_2k / (2k)! of its Taylor series.
+    1 / 3,
+    -1 / 45,
+    2 / 945,
+    -1 / 4725,
+    2 / 93555,
+    -1382 / 638512875,
+    4 / 18243225,
+    -3617 / 162820783125,
+    87734 / 38979295480125,
+    -349222 / 1531329465290625,
+]
+
+
+def terms_held(b2: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``(rho, rho_inf)`` for ``b2`` in ``[0, 1)``, in its dtype.
+
+    With ``x = -log b2`` the two are ``t (1 - coth(t x / 2)) + coth(x / 2)`` and ``coth(x / 2)``. For small ``t x`` the
+    difference of two numbers near ``2 / x`` would have no digits left in float32; the same with ``coth(y) - 1/y`` in
+    the place of ``coth(y)`` has them all.
+    """
+    positive = b2 > 0
+    b2 = jnp.where(positive, b2, 0.5)
+    x, t = -jnp.log(b2), t.astype(b2.dtype)
+    rho_inf = 2 / (1 - b2) - 1
+    late = rho_inf + 2 * t * jnp.exp(-t * x) / jnp.expm1(-t * x)
+    y, y1 = jnp.minimum(t * x / 2, 0.5), jnp.minimum(x / 2, 0.5)
+    early = t - t * _langevin(y) + _langevin(y1)
+    rho = jnp.where(t * x < 1, early, late)
+    return jnp.where(positive, rho, 1), jnp.where(positive, rho_inf, 1)
+
+
+def _langevin(y: jax.Array) -> jax.Array:
+    return y * jnp.polyval(jnp.asarray(_LANGEVIN[::-1], y.dtype), y**2)
+
+
+def rectification(b2: Any, t: jax.Array, threshold: Any) -> Callable[[Any], jax.Array]:
+    """``r``, or 0 where ``rho`` is below the threshold; as a function of a dtype, for ``map_leaves`` to call."""
+
+    def in_dtype(dtype: Any) -> jax.Array:
+        rho, rho_inf = terms_held(jnp.asarray(b2).astype(dtype), t)
+        enough = (rho > 4) & (rho >= jnp.asarray(threshold).astype(dtype))
+        rho, rho_inf = jnp.where(enough, rho, 5), jnp.where(enough, rho_inf, 5)
+        square = (rho - 4) / (rho_inf - 4) * ((rho - 2) / (rho_inf - 2)) * (rho_inf / rho)
+        return jnp.where(enough, jnp.sqrt(square), 0)
+
+    return in_dtype
+
+
+def radam_rule(
+    g: jax.Array,
+    m: jax.Array,
+    v: jax.Array,
+    b1: jax.Array,
+    b2: jax.Array,
+    eps: jax.Array,
+    eps_root: jax.Array,
+    correction1: jax.Array,
+    correction2: jax.Array,
+    next_correction1: jax.Array | None,
+    r: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    g = numerics.squarable(g)
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g**2
+    m_hat = m / correction1
+    if next_correction1 is not None:  # Nesterov
+        m_hat = b1 * m / next_correction1 + (1 - b1) * g / correction1
+    u = jnp.where(r > 0, r * m_hat / (numerics.root(v / correction2 + eps_root) + eps), m_hat)
+    return u, m, v
+
+
+@gradient_transformation
+def scale_by_radam(
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    threshold: NonNegative = 5.0,
+    *,
+    nesterov: bool = False,
+) -> Any:
+    """Replaces the updates by RAdam's direction: Adam's, rectified.
+
+    Args:
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      threshold: from how many terms on the average of squares is used; less than 4 means 4.
+      nesterov: look one step ahead with the momentum.
+
+    >>> tx = scale_by_radam()
+    >>> tx.update(jnp.array([0.5, -20.0]), tx.init(jnp.zeros(2)))[0].round(4)  # plain momentum at first
+    Array([  0.5, -20. ], dtype=float32)
+    """
+
+    def init(params: Params) -> ScaleByRadamState:
+        return ScaleByRadamState(count=numerics.zero_count(), mu=tree.zeros_like(params), nu=tree.zeros_like(params))
+
+    def update(updates: Updates, state: ScaleByRadamState, params: Params | None = None, **extra: Any) -> Any:
+        t = numerics.increment(state.count)
+        updates, m, v = tree.map_leaves(
+            radam_rule,
+            updates,
+            state.mu,
+            state.nu,
+            params=params,
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            eps_root=eps_root,
+            correction1=numerics.bias_correction(b1, t),
+            correction2=numerics.bias_correction(b2, t),
+            next_correction1=numerics.bias_correction(b1, numerics.increment(t)) if nesterov else None,
+            r=rectification(b2, t, threshold),
+        )
+        return updates, ScaleByRadamState(count=t, mu=m, nu=v)
+
+    return init, update
+
+
+@gradient_transformation
+def radam(
+    learning_rate: NonNegativeOrSchedule,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    threshold: NonNegative = 5.0,
+    *,
+    nesterov: bool = False,
+) -> Any:
+    """RAdam: Adam with the variance of its early steps taken out, a warm-up that needs no tuning.
+
+    Equivalent to ``chain(scale_by_radam(...), scale_by_learning_rate(learning_rate))``.
+
+    Args:
+      learning_rate: about the length of each weight's step; a number in ``[0, inf)`` or a schedule.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      threshold: from how many terms on the average of squares is used; less than 4 means 4.
+      nesterov: look one step ahead with the momentum.
+    """
+    return chain(
+        scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov), scale_by_learning_rate(learning_rate)
+    )
