@@ -13,6 +13,9 @@ Numbers
     ``NonNegative``       ``[0, inf)``: learning rates, epsilons, decays
     ``Positive``          ``(0, inf)``
     ``Limit``             ``[0, inf]``: what something is clipped to; ``inf`` for no limit
+    ``Fraction``          ``(0, 1)``
+    ``Weight``            ``[0, 1]``: of one of two things in an average
+    ``AboveOne``          ``(1, inf)``
     ``DecayRate``         ``[0, 1)``: the beta of an exponentially weighted average
     ``Steps``             a whole number of steps, at least 1
     ``Offset``            a whole number of steps, at least 0
@@ -25,10 +28,43 @@ Field names of optimizer states
     ``count``             updates made so far, int32, saturating
     ``mu``                first moment: a weighted average (or sum) of gradients
     ``nu``                second moment: a weighted average of squared gradients
+    ``nu_max``            the largest ``nu`` so far
+    ``mu_product``        product of all momenta so far (NAdam)
     ``trace``             momentum of heavy-ball methods
     ``ema``               exponentially weighted average of updates
     ``sum_of_squares``    sum of squared gradients since the start
+    ``e_g``               weighted average of squared gradients (Adadelta)
+    ``e_x``               weighted average of squared steps (Adadelta)
+    ``step_sizes``        length of each weight's next step (Rprop)
+    ``prev_updates``      the step before, 0 where it turned back (Rprop)
+    ``previous_gradient`` the gradient of the update before
+    ``is_initial_step``   whether there was no update before
+    ``m``, ``v``, ``n``   averages of gradients, of their differences, and of squares (Adan, simplified AdEMAMix)
+    ``g``, ``t``          the last gradient, and the count of updates (the same)
+    ``m1``, ``m2``        fast and slow average of gradients (AdEMAMix), with ``count_m2``, the count of the slow one
+    ``grad_sum_sq``       weighted sum of squared gradients (MADGRAD)
+    ``s``                 weighted sum of gradients (MADGRAD)
+    ``x0``                the parameters at ``init``
+    ``hessian_fn_state``  the state of the transformation that estimates the curvature (Sophia)
+    ``mini_step``         updates since the last step that was taken, back to 0 with it
+    ``grad_acc``          sum of updates since the last step that was taken
     ``inner``             the state of a wrapped transformation
+    ``inner_state``       the same, where optax calls it so; ``inner_states``: one for each label
+    ``inner_opt_state``   the same (MultiSteps); ``fast_state`` (lookahead); ``opt_state`` and ``adv_state`` (SAM)
+    ``notfinite_count``   steps left out in a row because something was infinite or NaN
+    ``total_notfinite``   such steps since the start
+    ``last_finite``       whether the last step was taken
+    ``gradient_step``     steps taken of several micro-batches each; ``mini_step`` counts those of the next one
+    ``acc_grads``         mean (or sum) of the gradients since the last step
+    ``skip_state``        what the function that may skip a micro-batch said of the last one
+    ``steps_since_sync``  updates since the cycle began (lookahead, SAM)
+    ``slow``              the slow weights (lookahead)
+    ``cache``             the parameters where a climb began (SAM)
+    ``num_averaged``      how many parameters there are in an average
+    ``average``           the average of the parameters
+    ``step``              updates so far, whether the wrapped transformation saw them or not
+    ``measurement``       what was measured at the last update, by name; ``measurements`` (monitor)
+    ``measure_states``    the memories of measurements, by name
 """
 
 from collections.abc import Callable
@@ -48,6 +84,9 @@ ScheduleFn: TypeAlias = Callable[[Any], Any]
 
 Mask: TypeAlias = Any
 """Which leaves: a tree of bools, ``mask(params) -> tree of bools``, or ``mask(path, leaf) -> bool``."""
+
+Labels: TypeAlias = Any
+"""Which leaf belongs where: a tree of labels, ``labels(params) -> tree``, or ``labels(path, leaf) -> label``."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +119,28 @@ class Range:
 
 @dataclass(frozen=True)
 class Convert:
-    """The annotation of an argument that ``function(owner, value)`` checks and converts before it is kept."""
+    """The annotation of an argument that ``function(owner, value)`` checks and converts before it is kept.
+
+    ``mixed``: the argument is dicts and tuples, of any depth and in an order that counts, in which values, floats and
+    arrays are leaves, and names and settings are structure.
+    """
 
     function: Callable[[str, Any], Any]
+    mixed: bool = False
 
 
 Scalar: TypeAlias = Annotated[Number, Range()]
 NonNegative: TypeAlias = Annotated[Number, Range(0)]
 Positive: TypeAlias = Annotated[Number, Range(0, includes_low=False)]
+Fraction: TypeAlias = Annotated[Number, Range(0, 1, includes_low=False, includes_high=False)]
+AboveOne: TypeAlias = Annotated[Number, Range(1, includes_low=False)]
 DecayRate: TypeAlias = Annotated[Number, Range(0, 1, includes_high=False)]
 Steps: TypeAlias = Annotated[Number, Range(1, 2**31 - 1, whole=True)]
 Offset: TypeAlias = Annotated[Number, Range(0, 2**31 - 1, whole=True)]
 
 ScalarOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(schedules=True)]
 NonNegativeOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, schedules=True)]
+PositiveOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, includes_low=False, schedules=True)]
 LimitOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, finite=False, schedules=True)]
 DecayRateOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, 1, includes_high=False, schedules=True)]
+WeightOrSchedule: TypeAlias = Annotated[Number | ScheduleFn, Range(0, 1, schedules=True)]

@@ -25,6 +25,7 @@ LEVELS = [
     {"core"},
     {"losses", "schedules", "named_state"},
     {"transforms"},
+    {"wrappers", "measure"},
     {"optimizers"},
     {"train"},
     {"interop"},
@@ -87,7 +88,10 @@ def classes(path: Path) -> list[str]:
     return [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if unit(p) in ("optimizers", "transforms")], ids=lambda p: p.stem)
+STAGES = [path for path in MODULES if unit(path) in ("optimizers", "transforms", "wrappers")]
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
 def test_one_state_class_to_a_file(path: Path):
     assert len(classes(path)) <= 1
     assert all(name.endswith("State") for name in classes(path))

@@ -7,17 +7,18 @@
     u = m_hat / (sqrt(v_hat + eps_root) + eps)
 
     p = p - learning_rate * u                     Adam
-    p = p - learning_rate * (u + weight_decay * p)    AdamW
+    p = p - learning_rate * (u + weight_decay * p)    AdamW; LAMB with the factor |p| / |u + weight_decay * p|
 
-Nesterov: ``m_hat = b1 * m / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)`` (NAdam without Dozat's momentum schedule).
+Nesterov: ``m_hat = b1 * m / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)``: NAdam and NAdamW, as in optax. (Dozat's
+paper and PyTorch also let the momentum warm up: ``nadam_dozat``.)
 
 Each step is about the learning rate long whatever the scale of the gradients; the first is exactly that
 (``u = sign(g)``), and would be 3.16 times as long without the corrections. Defaults: ``b1=0.9`` averages ten gradients,
 ``b2=0.999`` a thousand squares, and ``eps`` matters only where gradients are below 1e-8 or so.
 
 State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Kingma & Ba 2014, arXiv 1412.6980. AdamW: Loshchilov &
-Hutter 2017, arXiv 1711.05101. Not to be confused with Adam on a loss with an L2 term, where the decay is divided by
-``sqrt(v_hat)`` too.
+Hutter 2017, arXiv 1711.05101. LAMB: You et al. 2019, arXiv 1904.00962. Not to be confused with Adam on a loss
+with an L2 term, where the decay is divided by ``sqrt(v_hat)`` too.
 """
 
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ import jax
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
+from jaxopt_lessons.transforms.optimistic import scale_by_optimistic_gradient
+from jaxopt_lessons.transforms.scale import scale
+from jaxopt_lessons.transforms.trust_ratio import scale_by_trust_ratio
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
@@ -172,5 +176,165 @@ def adamw(
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@gradient_transformation
+def optimistic_adam(
+    learning_rate: NonNegativeOrSchedule,
+    optimism: NonNegativeOrSchedule | None = None,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+) -> Any:
+    """Adam with optimistic steps, for games: ``p = p - learning_rate * u - optimism * (u - u_previous)``.
+
+    Equivalent to ``chain(scale_by_adam(...), scale_by_optimistic_gradient(learning_rate, optimism), scale(-1.0))``.
+
+    Args:
+      learning_rate: the factor of Adam's direction; a number in ``[0, inf)`` or a schedule.
+      optimism: the factor of its change since the last update, in ``[0, inf)``; the learning rate by default.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+      nesterov: look one step ahead with the momentum.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        scale_by_optimistic_gradient(learning_rate, learning_rate if optimism is None else optimism),
+        scale(-1.0),
+    )
+
+
+@gradient_transformation
+def optimistic_adam_v2(
+    learning_rate: NonNegativeOrSchedule,
+    *,
+    alpha: NonNegativeOrSchedule = 1.0,
+    beta: NonNegativeOrSchedule = 1.0,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    mu_dtype: Any = None,
+    nesterov: bool = True,
+) -> Any:
+    """Optimistic Adam with one learning rate: ``p = p - learning_rate * (alpha * u + beta * (u - u_previous))``.
+
+    The same method as ``optimistic_adam``, and the better interface: a schedule of the learning rate acts on both
+    terms.
+
+    Equivalent to ``chain(scale_by_adam(...), scale_by_optimistic_gradient(alpha, beta),
+    scale_by_learning_rate(learning_rate))``.
+
+    Args:
+      learning_rate: a number in ``[0, inf)`` or a schedule.
+      alpha: the factor of Adam's direction, in ``[0, inf)``.
+      beta: the factor of its change since the last update, in ``[0, inf)``.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+      nesterov: look one step ahead with the momentum.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        scale_by_optimistic_gradient(alpha, beta),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@gradient_transformation
+def nadam(
+    learning_rate: NonNegativeOrSchedule,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    mu_dtype: Any = None,
+) -> Any:
+    """NAdam at constant momentum: Adam that looks one step ahead.
+
+    Equivalent to ``adam(..., nesterov=True)``. Not PyTorch's NAdam, whose momentum warms up: that is ``nadam_dozat``.
+
+    Args:
+      learning_rate: about the length of each weight's step; a number in ``[0, inf)`` or a schedule.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+    """
+    return chain(scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True), scale_by_learning_rate(learning_rate))
+
+
+@gradient_transformation
+def nadamw(
+    learning_rate: NonNegativeOrSchedule,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-8,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    mu_dtype: Any = None,
+    weight_decay: NonNegativeOrSchedule = 1e-4,
+    mask: Mask | None = None,
+) -> Any:
+    """NAdam with decoupled weight decay, the baseline of the AlgoPerf competition.
+
+    Equivalent to ``adamw(..., nesterov=True)``.
+
+    Args:
+      learning_rate: about the length of each weight's step; a number in ``[0, inf)`` or a schedule.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@gradient_transformation
+def lamb(
+    learning_rate: NonNegativeOrSchedule,
+    b1: DecayRateOrSchedule = 0.9,
+    b2: DecayRateOrSchedule = 0.999,
+    eps: NonNegativeOrSchedule = 1e-6,
+    eps_root: NonNegativeOrSchedule = 0.0,
+    weight_decay: NonNegativeOrSchedule = 0.0,
+    mask: Mask | None = None,
+) -> Any:
+    """LAMB: AdamW with each layer's step in proportion to the layer, for very large batches.
+
+    Equivalent to ``chain(scale_by_adam(...), add_decayed_weights(weight_decay, mask), scale_by_trust_ratio(),
+    scale_by_learning_rate(learning_rate))``.
+
+    Args:
+      learning_rate: the relative length of each leaf's step; a number in ``[0, inf)`` or a schedule.
+      b1: the beta of the average of gradients, in ``[0, 1)``.
+      b2: the beta of the average of squares, in ``[0, 1)``.
+      eps: added to the root.
+      eps_root: added inside the root.
+      weight_decay: in ``[0, inf)``, added to Adam's direction before its norm is taken.
+      mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_trust_ratio(),
         scale_by_learning_rate(learning_rate),
     )

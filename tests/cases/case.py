@@ -19,13 +19,18 @@ class Case:
         package: ``oracle(grads, params, **arguments, **extras)`` takes the gradients and the parameters of successive
         steps and returns the updates of each. Hyperparameters may be schedules: read them with ``at``.
       arguments: what a minimal call needs.
-      others: for each argument (but those of ``dtypes``) another value, which must change the updates.
+      positional: the arguments of a factory that has no names for them; the oracle knows them.
+      others: for each argument (but those of ``dtypes`` and ``silent``) another value, which must change the updates.
       dtypes: arguments that only choose a dtype of the state.
+      silent: arguments that do not move the updates, or not those of a tree with one leaf; they have tests of their own.
       extras: further keyword arguments of every ``update``, such as ``value=``.
+      evaluates: the oracle returns the weights to evaluate after each step, in the place of the updates.
+      cyclic: fields of its states that count in a circle, and so never reach the largest number.
       needs_params: whether ``update`` needs ``params``.
       fields: the field names of its states, from the glossary in ``jaxopt_lessons.types``.
       optax: the same transformation made by optax, called with the same arguments.
       minimizes: arguments with which it minimizes a quadratic bowl; None if it is not an optimizer.
+      scheduled: first values of the schedules in tests, for arguments with which 0.5 and 0.25 make no difference.
       part_of: the name of a preset that contains it; the contract is then checked on the preset only.
       tolerance: relative and absolute tolerance against the oracle in float32.
       exempt: properties that it cannot have, with the reason. A property is the name of a test without ``test_``. The
@@ -37,11 +42,16 @@ class Case:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, Any] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    positional: tuple[Any, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
+    evaluates: bool = False
+    cyclic: frozenset[str] = frozenset()
     needs_params: bool = False
     fields: frozenset[str] = frozenset()
     optax: Callable[..., Any] | None = None
     minimizes: Mapping[str, Any] | None = None
+    scheduled: Mapping[str, float] = field(default_factory=dict)
     part_of: str | None = None
     tolerance: float = 5e-6
     exempt: Mapping[str, str] = field(default_factory=dict)
@@ -51,11 +61,11 @@ class Case:
         return getattr(jl, self.name)
 
     def make(self, **changes: Any) -> jl.GradientTransformation:
-        return self.factory(**{**self.arguments, **changes})
+        return self.factory(*self.positional, **{**self.arguments, **changes})
 
     def update(self, tx: jl.GradientTransformation) -> Callable[..., Any]:
         """``tx.update`` with the extra arguments it needs."""
-        return lambda updates, state, params=None, **extra: tx.update(updates, state, params, **self.extras, **extra)
+        return lambda updates, state, params=None, **extra: tx.update(updates, state, params, **{**self.extras, **extra})
 
     def run_oracle(self, grads: Any, params: Any, **changes: Any) -> Any:
         return self.oracle(grads, params, **{**self.arguments, **changes}, **self.extras)
@@ -66,6 +76,12 @@ class Case:
             {name: value} if not isinstance(value, With) else {name: value.value, **value.beside}
             for name, value in self.others.items()
         ]
+
+    def other_numbers(self) -> list[dict[str, Any]]:
+        """Changes of one number each to another number: the structure stays."""
+        now = self.make().arguments
+        changes = [change for change in self.variants() if len(change) == 1]
+        return [c for c in changes if all(isinstance(v, float) and isinstance(now[n], float) for n, v in c.items())]
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,11 @@ def at(value: Any, count: int) -> Any:
     return float(value(count)) if callable(value) else value
 
 
+def halved(first: float) -> Callable[[Any], Any]:
+    """A schedule: a number, from the third update on half of it."""
+    return lambda count: jnp.where(count >= 2, first / 2, first)
+
+
 def half(count: Any) -> Any:
     """A schedule for anything: 0.5, from the third update on 0.25."""
-    return jnp.where(count >= 2, 0.25, 0.5)
+    return halved(0.5)(count)

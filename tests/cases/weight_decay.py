@@ -1,5 +1,6 @@
 """Weight decay."""
 
+import numpy as np
 import optax
 
 from cases.case import Case, at
@@ -10,6 +11,11 @@ def add_decayed_weights(grads, params, weight_decay=0.0, mask=None):
     return [g + decays * at(weight_decay, i) * p for i, (g, p) in enumerate(zip(grads, params, strict=True))]
 
 
+def add_cautious_weight_decay(grads, params, weight_decay=0.0, mask=None):
+    kept = [np.where(g * p >= 0, p, 0) for g, p in zip(grads, params, strict=True)]
+    return add_decayed_weights(grads, kept, weight_decay, mask)
+
+
 CASES = [
     Case(
         "add_decayed_weights",
@@ -18,5 +24,13 @@ CASES = [
         {"weight_decay": 0.2, "mask": False},
         needs_params=True,
         optax=optax.add_decayed_weights,
+    ),
+    Case(
+        "add_cautious_weight_decay",
+        add_cautious_weight_decay,
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.2, "mask": False},
+        needs_params=True,
+        exempt={"optax": "optax has no cautious weight decay"},
     ),
 ]
