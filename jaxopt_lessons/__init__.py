@@ -13,7 +13,7 @@ from jaxopt_lessons.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, s
 from jaxopt_lessons.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
 from jaxopt_lessons.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_lessons.optimizers.adam import ScaleByAdamState, adam, adamw, optimistic_adam, optimistic_adam_v2
-from jaxopt_lessons.optimizers.adam import nadam, nadamw, scale_by_adam
+from jaxopt_lessons.optimizers.adam import lamb, nadam, nadamw, scale_by_adam
 from jaxopt_lessons.optimizers.adam_atan2 import ScaleByAdamAtan2State, adam_atan2, scale_by_adam_atan2
 from jaxopt_lessons.optimizers.adam_mini import ScaleByAdamMiniState, adam_mini, scale_by_adam_mini
 from jaxopt_lessons.optimizers.adamax import ScaleByAdamaxState, adamax, adamaxw, scale_by_adamax

@@ -7,7 +7,10 @@ raises inside compiled code.
 
 import contextlib
 import difflib
+import inspect
 import itertools
+import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -41,6 +44,17 @@ def stage(name: str) -> Iterator[None]:
     except InputError as error:
         error.stages = (name, *error.stages)
         raise
+
+
+def warning(message: str) -> None:
+    """Warns, and points at the line outside the library that is the cause."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)
+
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -100,6 +114,19 @@ def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def random_key(owner: str, value: Any) -> Any:
+    """A seed as an int, or a single key of ``jax.random``, typed or not; raises for anything else."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    if hasattr(value, "dtype"):
+        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) and not value.shape:
+            return value
+        if value.dtype == np.uint32 and value.shape == jax.random.key_data(jax.random.key(0)).shape:
+            return value
+    got = describe(value) if hasattr(value, "dtype") else repr(value)
+    raise TypeError(f"{owner}: key must be a seed or one key of jax.random, such as jax.random.key(0); got {got}.")
+
+
 def arguments(owner: str, error: TypeError, given: Iterable[str], known: Sequence[str]) -> NoReturn:
     """Re-raises a failed call with the name of the function and, for an unknown keyword, the nearest known one."""
     unknown = [name for name in given if name not in known]
@@ -124,6 +151,36 @@ def transformation_expected(owner: str, value: Any) -> NoReturn:
         f"{owner}: expected a gradient transformation, an (init, update) pair; got {value!r} of type "
         f"{type(value).__name__}."
     )
+
+
+def by_label(owner: str, name: str, value: Any) -> Mapping[Any, Any]:
+    """A mapping by labels that can be the keys of a state; raises for anything else."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{owner}: {name} must map labels to transformations; got {value!r}.")
+    if not value:
+        raise ValueError(f"{owner}: {name} must have at least one label.")
+    try:
+        sorted(value)
+    except TypeError:
+        raise TypeError(
+            f"{owner}: the labels of {name} must be of one kind, such as strings; got {list(value)}."
+        ) from None
+    return value
+
+
+def name_and_value(owner: str, pair: Any) -> tuple[str, Any]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise TypeError(f"{owner}: the arguments are pairs of a name and a transformation; got {pair!r}.")
+    return pair[0], pair[1]
+
+
+def pairs(owner: str, name: str, value: Any) -> list[tuple[Any, Any]]:
+    """The items of a mapping, or of a list of pairs; raises for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if not isinstance(value, (tuple, list)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in value):
+        raise TypeError(f"{owner}: {name} must be a mapping or a list of pairs; got {value!r}.")
+    return [(key, item) for key, item in value]
 
 
 def increasing(owner: str, name: str, values: Sequence[Any]) -> None:
@@ -162,6 +219,16 @@ def path_name(path: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/") or "(the only leaf)"
 
 
+def key_name(key: Any) -> str:
+    """The name of one step of a path."""
+    return jax.tree_util.keystr((key,), simple=True)
+
+
+def keys_name(keys: Sequence[str]) -> str:
+    """The ``path_name`` of a path given by the names along it."""
+    return "/".join(keys) or path_name(())
+
+
 def describe(leaf: Any) -> str:
     """``float32[3,4]`` for an array, the type's name for anything else."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
@@ -189,9 +256,21 @@ def different_trees(name: str, tree: Any, reference_name: str, reference: Any) -
     )
 
 
-def _some(paths: list[str]) -> str:
-    shown = ", ".join(repr(path) for path in paths[:3])
-    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
+def labels_differ(name: str, missing: Mapping[Any, Any], surplus: Mapping[Any, Any]) -> NoReturn:
+    """Raises where a tree of labels and the parameters differ; both mappings are by the names along a path."""
+    parts = []
+    if missing:
+        paths = _some(list(map(keys_name, missing)))
+        parts.append(f"nothing at {paths}, where params has {describe(next(iter(missing.values())))}")
+    if surplus:
+        paths = _some(list(map(keys_name, surplus)))
+        parts.append(f"{describe(next(iter(surplus.values())))} at {paths}, where params has nothing")
+    raise InputError(f"{name} and params differ in structure. {name} has {'; and '.join(parts)}.")
+
+
+def _some(paths: list[str], most: int = 3) -> str:
+    shown = ", ".join(repr(path) for path in paths[:most])
+    return shown if len(paths) <= most else f"{shown} and {len(paths) - most} more"
 
 
 def _first_container(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> tuple[str, str, str]:
@@ -216,6 +295,13 @@ def different_shapes(path: Sequence[Any], name: str, leaf: Any, reference_name: 
     raise InputError(
         f"at {path_name(path)!r} {name} has {describe(leaf)} and {reference_name} has {describe(reference)}. The "
         "shapes must be equal; nothing is broadcast."
+    )
+
+
+def wrong_state_shape(path: Sequence[Any], leaf: Any, state: Any, expected: tuple[int, ...]) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} updates has {describe(leaf)} and the state beside it {describe(state)}, which should "
+        f"have the shape {list(expected)}. Was the state made for other parameters or arguments?"
     )
 
 
@@ -257,12 +343,40 @@ def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     )
 
 
+def wrong_blocks(path: Sequence[Any], shape: tuple[int, ...], kept: Any, problem: str) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} a leaf of shape {list(shape)} has no blocks {kept!r}: {problem}. Give an axis, or a tuple "
+        "of axes and of pairs (axis, number of pieces)."
+    )
+
+
+def units_unknown(shape: tuple[int, ...]) -> NoReturn:
+    raise InputError(f"a leaf has the shape {list(shape)}: say with axis=... along which axes a unit's weights lie.")
+
+
 def params_needed() -> NoReturn:
     raise InputError("needs the parameters: call update(updates, state, params).")
 
 
 def missing_extra(name: str) -> NoReturn:
     raise InputError(f"needs {name}: call update(updates, state, params, {name}=...).")
+
+
+def loss_value(value: Any) -> jax.Array:
+    """The argument ``value=`` of ``update`` as an array; raises unless it is one real number."""
+    number = isinstance(value, (int, float)) or getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f", "V")
+    if not number or np.shape(value):
+        got = describe(value) if hasattr(value, "dtype") else repr(value)
+        raise InputError(f"value must be the loss, one real number: call update(updates, state, params, value=loss); got {got}.")
+    return jax.numpy.asarray(value)
+
+
+def scalar_bool(name: str, value: Any) -> jax.Array:
+    """What a function that decides returned, as an array; raises unless it is one bool."""
+    array = jax.numpy.asarray(value)
+    if array.dtype != np.bool_ or array.shape:
+        raise InputError(f"{name} must return a scalar bool; got {describe(array)}.")
+    return array
 
 
 def wrong_state(expected: type, state: Any) -> NoReturn:
@@ -275,6 +389,40 @@ def wrong_state(expected: type, state: Any) -> NoReturn:
 def wrong_chain_state(names: Sequence[str], state: Any) -> NoReturn:
     got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
     raise InputError(f"expected a tuple of {len(names)} states, one for each of {', '.join(names)}; got {got}.")
+
+
+def wrong_states_by_name(kind: str, names: Sequence[Any], state: Any) -> NoReturn:
+    got = f"one with {', '.join(map(repr, state))}" if isinstance(state, Mapping) else type(state).__name__
+    raise InputError(f"expected a dict of states with the {kind} {', '.join(map(repr, names))}; got {got}.")
+
+
+def labels_known(known: Sequence[Any], given: Sequence[Any]) -> None:
+    """Raises unless the labels of the leaves are those of the transformations, each of which has a leaf."""
+    unknown = [label for label in dict.fromkeys(given) if label not in known]
+    unused = [label for label in known if label not in given]
+    if given and (unknown or unused):
+        parts = [f"no transformation has the label {', '.join(map(repr, unknown))}"] if unknown else []
+        parts += [f"no leaf has the label {', '.join(map(repr, unused))}"] if unused else []
+        raise InputError(
+            f"{' and '.join(parts)}. The transformations are for {', '.join(map(repr, known))}; the labels of the "
+            f"leaves are {', '.join(map(repr, dict.fromkeys(given)))}."
+        )
+
+
+def rules_without_parameters(
+    idle: Mapping[str, int], rules: Sequence[str], uncovered: Sequence[str], paths: Sequence[str]
+) -> NoReturn:
+    """Raises for rules that no parameter belongs to, with how many fitted, and parameters that no rule fits."""
+    parts = [
+        f"{name!r} fits {'only parameters that belong to earlier rules' if fitting else 'no parameter'}"
+        for name, fitting in idle.items()
+    ]
+    if uncovered:
+        parts.append(f"no rule fits {_some(list(uncovered), 12)}, and there is no default")
+    raise InputError(
+        f"{'; '.join(parts)}. The rules are {', '.join(map(repr, rules)) or 'none'}; the parameters are "
+        f"{_some(list(paths), 12)}."
+    )
 
 
 def state_differs(differences: Sequence[str]) -> NoReturn:

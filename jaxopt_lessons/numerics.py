@@ -110,6 +110,15 @@ def scaled_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> tupl
     return jnp.where(total == 0, 0, root(total)), scale
 
 
+def dot(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sum of the products of the entries of two arrays, without those that are infinite or NaN.
+
+    A product counts for ``2^96 / size`` at most (in float32), so the sum is finite, and that of many leaves too.
+    """
+    limit = float(jnp.finfo(x.dtype).max) ** 0.75 / max(x.size, 1)
+    return jnp.sum(jnp.clip(finite(x * y), -limit, limit))
+
+
 def scale_of(largest: jax.Array) -> jax.Array:
     """What to divide entries up to ``largest`` by so that they can be squared; a constant for derivatives."""
     tiny = float(jnp.finfo(largest.dtype).tiny)  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
@@ -152,6 +161,11 @@ def toward(start: Any, end: Any, share: Any) -> jax.Array:
 def ratio(count: Any, steps: Any) -> jax.Array:
     """``count / steps`` of two whole numbers, in the precision of ``float_dtype()``."""
     return as_float(count) / as_float(steps)
+
+
+def scalars(dtype: Any, *values: Any) -> list[jax.Array]:
+    """Numbers, and functions ``dtype -> number`` such as a ``bias_correction``, as scalars of one dtype."""
+    return [jnp.asarray(value(dtype) if callable(value) else value).astype(dtype) for value in values]
 
 
 def as_float(x: Any) -> jax.Array:

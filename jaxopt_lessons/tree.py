@@ -1,28 +1,44 @@
 """Mathematics on the leaves of a tree: state that looks like the parameters, masks, dtypes, norms, ``map_leaves``."""
 
+import hashlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxopt_lessons import _checks, numerics
 from jaxopt_lessons._leaf import compute_dtype, dtype_of, is_complex, is_trainable
-from jaxopt_lessons._map_leaves import map_leaves, sum_leaves
-from jaxopt_lessons.types import Mask, Params, PyTree, Updates
+from jaxopt_lessons._map_leaves import check_updates, map_leaves, sum_leaves
+from jaxopt_lessons.types import Convert, Labels, Mask, Params, PyTree, Updates
 
 __all__ = [
+    "all_finite",
     "cast_like",
+    "check_updates",
     "copy_like",
+    "distance",
     "full_like",
     "global_norm",
     "is_trainable",
+    "keys_like",
+    "label_leaves",
+    "limited_norm",
     "map_leaves",
     "mask_leaves",
+    "merge",
+    "pick",
     "real_shape",
+    "reduced_like",
+    "scalar_like",
+    "scaled_global_norm",
+    "select",
+    "states_like",
     "sum_leaves",
+    "trainable",
     "widen",
     "zeros_like",
 ]
@@ -54,6 +70,35 @@ def zeros_like(params: Params, dtype: Any = None) -> PyTree:
     return full_like(params, 0, dtype)
 
 
+def reduced_like(params: Params, axes: Callable[[Any], Any], *, keepdims: bool = False) -> PyTree:
+    """Zeros of the shapes and shardings that a reduction of each leaf gives: statistics of rows, columns or blocks.
+
+    Args:
+      params: the tree to describe.
+      axes: ``axes(leaf)``, the axes that are reduced: an int or a tuple. None for a leaf without such a statistic,
+        where ``[0.]`` takes the place. If it returns a list, a list stands beside the leaf, with zeros for each item.
+      keepdims: whether reduced axes stay, with length 1.
+
+    Returns:
+      A tree of real arrays, float32 for half precision; None for the leaves that are not trainable.
+    """
+
+    def zeros(leaf: Any, axis: Any) -> jax.Array:
+        dtype = compute_dtype(dtype_of(leaf))
+        if axis is None:
+            return jnp.zeros([1], dtype)
+        # The result of an abstract reduction has the sharding that the real one will have.
+        return jnp.zeros_like(jax.eval_shape(lambda x: jnp.sum(x, axis, keepdims=keepdims), leaf), dtype=dtype)
+
+    def beside(leaf: Any) -> Any:
+        if not is_trainable(leaf):
+            return None
+        found = axes(leaf)
+        return [zeros(leaf, axis) for axis in found] if isinstance(found, list) else zeros(leaf, found)
+
+    return jax.tree.map(beside, params)
+
+
 def copy_like(params: Params, dtype: Any = None) -> PyTree:
     """A copy of ``params`` for an optimizer to keep in its state.
 
@@ -72,6 +117,12 @@ def copy_like(params: Params, dtype: Any = None) -> PyTree:
     return jax.tree.map(copy, params)
 
 
+def scalar_like(params: Params, fill: Any) -> jax.Array:
+    """A number of the widest dtype in which the leaves of ``params`` are calculated: float32, or float64."""
+    dtypes = [dtype_of(leaf) for leaf in jax.tree.leaves(params) if is_trainable(leaf)]
+    return jnp.full([], fill, compute_dtype(*dtypes))
+
+
 def real_shape(leaf: Any) -> tuple[int, ...]:
     """The shape in which a rule sees a leaf: a complex number is a pair of real ones along a last axis."""
     return (*np.shape(leaf), 2) if is_complex(leaf) else np.shape(leaf)
@@ -79,16 +130,52 @@ def real_shape(leaf: Any) -> tuple[int, ...]:
 
 def widen(tree: PyTree) -> PyTree:
     """The tree with its half-precision leaves in float32; every other leaf as it is."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if _is_half(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if is_half_precision(leaf) else leaf, tree)
 
 
 def has_half_precision(tree: PyTree) -> bool:
     """Whether ``widen`` would change anything."""
-    return any(map(_is_half, jax.tree.leaves(tree)))
+    return any(map(is_half_precision, jax.tree.leaves(tree)))
 
 
-def _is_half(leaf: Any) -> bool:
+def is_half_precision(leaf: Any) -> bool:
     return is_trainable(leaf) and jnp.finfo(dtype_of(leaf)).bits < 32
+
+
+def trainable(tree: PyTree) -> PyTree:
+    """``tree`` with None in the place of every leaf that is not trainable."""
+    return jax.tree.map(lambda leaf: leaf if is_trainable(leaf) else None, tree)
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether no trainable leaf holds an infinite or NaN entry: a scalar bool.
+
+    Args:
+      tree: a tree of arrays; leaves that are not trainable do not count.
+    """
+    return sum_leaves(_not_finite_rule, trainable(tree), combine=jnp.maximum) == 0
+
+
+def _not_finite_rule(x: jax.Array) -> jax.Array:
+    return jnp.max(jnp.where(jnp.isfinite(x), 0, jnp.ones_like(x)), initial=0)
+
+
+def select(condition: Any, new: PyTree, old: PyTree) -> PyTree:
+    """``new`` if a scalar bool is true, else ``old``, in the dtypes of ``old``: for states that move or stay as one.
+
+    Nothing is multiplied: what is not chosen may be infinite or NaN.
+
+    Args:
+      condition: a scalar bool.
+      new: a tree of arrays of any kind.
+      old: a tree of the same structure and shapes.
+    """
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), states_like(new, old), old)
+
+
+def states_like(new: PyTree, old: PyTree) -> PyTree:
+    """``new`` in the dtypes of ``old``: for the states of other libraries, which may change theirs."""
+    return jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, old)
 
 
 def cast_like(updates: Updates, reference: PyTree) -> Updates:
@@ -108,29 +195,96 @@ def mask_leaves(mask: Mask, params: Params) -> PyTree:
         or ``mask(path, leaf) -> bool`` with a path such as ``"dense/kernel"``.
       params: the tree to describe.
     """
-    if callable(mask) and jax.tree_util.all_leaves([mask]):
-        if required_arguments(mask) == 2:
-            return jax.tree_util.tree_map_with_path(
-                lambda path, leaf: bool(mask(_checks.path_name(path), leaf)) if is_trainable(leaf) else None, params
-            )
-        mask = mask(params)
-    try:
-        return jax.tree.map(
-            lambda chosen, subtree: jax.tree.map(
-                lambda leaf: _as_bool(chosen) if is_trainable(leaf) else None, subtree
-            ),
-            mask,
-            params,
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, _checks.InputError):
-            raise
-        _checks.different_trees("mask", mask, "params", params)
+    return jax.tree.map(_as_bool, label_leaves(mask, params, "mask"))
+
+
+def label_leaves(labels: Labels, params: Params, name: str = "labels") -> PyTree:
+    """A tree of labels, one for each trainable leaf of ``params``, None for every other leaf.
+
+    Args:
+      labels: a tree of labels with the keys of ``params``, or of its upper levels; or ``labels(params)`` that returns
+        one; or ``labels(path, leaf) -> label`` with a path such as ``"dense/kernel"``. Containers are compared by
+        their keys, so a dict describes a ``FrozenDict``, a module or a NamedTuple too.
+      params: the tree to describe.
+      name: what to call ``labels`` in an error.
+
+    Raises:
+      InputError: a trainable leaf has no label, or a label stands where ``params`` has nothing.
+    """
+    if callable(labels) and jax.tree_util.all_leaves([labels]):
+        if required_arguments(labels) == 2:
+            found = {
+                path: labels(_checks.keys_name(keys), leaf)
+                for path, keys, leaf in named_leaves(params)
+                if is_trainable(leaf)
+            }
+            return _put(found, params)
+        labels = labels(params)
+    given = {keys: label for _, keys, label in named_leaves(labels)}
+    found, used, missing = {}, set(), {}
+    for path, keys, leaf in named_leaves(params):
+        prefix = next((keys[:i] for i in range(len(keys) + 1) if keys[:i] in given), None)
+        used.add(prefix)
+        if is_trainable(leaf) and prefix is None:
+            missing[keys] = leaf
+        elif is_trainable(leaf):
+            found[path] = given[prefix]
+    surplus = {keys: label for keys, label in given.items() if keys and keys not in used}
+    if surplus:
+        empty = _empty_nodes(params)
+        surplus = {keys: label for keys, label in surplus.items() if keys not in empty}
+    if missing or surplus:
+        _checks.labels_differ(name, missing, surplus)
+    return _put(found, params)
+
+
+def _put(found: dict[Any, Any], params: Params) -> PyTree:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: found.get(path), params)
+
+
+def named_leaves(tree: PyTree) -> list[tuple[tuple[Any, ...], tuple[str, ...], Any]]:
+    """Each leaf with its key path and with the names along it.
+
+    A box, an object around a single ``value`` such as a variable of flax, adds no name.
+    """
+    found = []
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
+        for inner, leaf in jax.tree_util.tree_leaves_with_path(node):
+            found.append((path + inner, tuple(map(_checks.key_name, path + inner[1:])), leaf))
+    return found
+
+
+def _is_box(node: Any) -> bool:
+    if isinstance(node, (dict, list, tuple, np.ndarray, jax.Array)):
+        return False
+    children = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda child: child is not node)
+    return [path for path, _ in children] == [(jax.tree_util.GetAttrKey("value"),)]
+
+
+def _empty_nodes(tree: PyTree) -> set[tuple[str, ...]]:
+    """The names along the paths to None and to containers without leaves."""
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: not jax.tree.leaves(node))
+    return {tuple(map(_checks.key_name, path)) for path, node in nodes if not jax.tree.leaves(node)}
+
+
+def pick(tree: PyTree, where: PyTree) -> PyTree:
+    """``tree`` with None in the place of every leaf for which ``where``, a tree of bools, does not hold True."""
+    chosen = dict(jax.tree_util.tree_leaves_with_path(where))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if chosen.get(path) else None, tree)
+
+
+def merge(tree: PyTree, part: PyTree) -> PyTree:
+    """``tree`` with the leaves of ``part`` in their places."""
+    new = dict(jax.tree_util.tree_leaves_with_path(part))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(path, leaf), tree)
 
 
 def _as_bool(chosen: Any) -> bool:
-    if not isinstance(chosen, (bool, np.bool_)):
-        raise _checks.InputError(f"a mask has bools as leaves; got {_checks.describe(chosen)}.")
+    is_array = isinstance(chosen, (np.ndarray, jax.Array)) and chosen.shape == () and chosen.dtype == np.bool_
+    if not isinstance(chosen, (bool, np.bool_)) and (isinstance(chosen, Tracer) or not is_array):
+        raise _checks.InputError(
+            f"a mask has bools as leaves, which must be known before compilation; got {_checks.describe(chosen)}."
+        )
     return bool(chosen)
 
 
@@ -149,12 +303,16 @@ def global_norm(tree: PyTree) -> jax.Array:
     Args:
       tree: a tree of arrays; leaves that are not trainable do not count.
     """
+    length, scale = scaled_global_norm(tree)
+    return scale * length
+
+
+def scaled_global_norm(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+    """The ``global_norm`` of the leaves divided by ``scale``, and ``scale``, which is that of their largest entry."""
     trained = jax.tree.map(lambda leaf: leaf if is_trainable(leaf) else None, tree)
-    largest = sum_leaves(_largest_rule, trained, combine=jnp.maximum)
-    tiny = jnp.finfo(largest.dtype).tiny  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
-    scale = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), jnp.clip(largest, tiny, 1 / tiny), 1))
+    scale = numerics.scale_of(sum_leaves(_largest_rule, trained, combine=jnp.maximum))
     total = sum_leaves(_scaled_square_rule, trained, scale=scale)
-    return jnp.where(total == 0, 0, scale * numerics.root(total))
+    return jnp.where(total == 0, 0, numerics.root(total)), scale
 
 
 def _largest_rule(x: jax.Array) -> jax.Array:
@@ -163,3 +321,74 @@ def _largest_rule(x: jax.Array) -> jax.Array:
 
 def _scaled_square_rule(x: jax.Array, scale: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(x / scale))
+
+
+def limited_norm(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+    """The ``global_norm`` of the finite entries, limited to what can be squared, and the factor that brings it there.
+
+    The factor is 1 unless the norm is huge, 1.8e19 in float32. A step size made of this norm, for updates multiplied by
+    this factor, is right for all but such updates, and those leave no infinity behind in a sum of squares.
+
+    Args:
+      tree: a tree of arrays; leaves that are not trainable do not count.
+    """
+    norm = global_norm(jax.tree.map(lambda leaf: numerics.finite(leaf) if is_trainable(leaf) else None, tree))
+    largest = float(jnp.finfo(norm.dtype).max)
+    limit = largest**0.5 * (1 - 2**-20)
+    return jnp.minimum(norm, limit), limit / jnp.clip(norm, limit, largest)
+
+
+def distance(params: Params, start: PyTree) -> jax.Array:
+    """The Euclidean distance of all trainable leaves together from those of ``start``, as a ``limited_norm``.
+
+    Args:
+      params: a tree of arrays.
+      start: what ``copy_like`` made of it earlier.
+    """
+    return limited_norm(map_leaves(_difference_rule, start, read=(params,)))[0]
+
+
+def _difference_rule(start: jax.Array, p: jax.Array) -> jax.Array:
+    return p - start
+
+
+Key: TypeAlias = Annotated[Any, Convert(_checks.random_key)]
+"""An argument that is the start of random numbers: a seed, which is static, or a key of ``jax.random``, a leaf."""
+
+
+def keys_like(key: Any, tree: PyTree) -> PyTree:
+    """A tree of random keys, one for each trainable leaf of ``tree``.
+
+    The key of a leaf is made of ``key`` and of the leaf's path alone: it stays the same whatever other leaves come,
+    go or change places. Fold a count into ``key`` first to have other numbers at each step.
+
+    Args:
+      key: a seed, or a key of ``jax.random``, typed or not.
+      tree: the tree to describe.
+
+    Returns:
+      A tree of typed keys; None for the leaves that are not trainable.
+    """
+    trained = jax.tree.map(lambda leaf: leaf if is_trainable(leaf) else None, tree)
+    paths, treedef = jax.tree_util.tree_flatten_with_path(trained)
+    if not paths:
+        return trained
+    names = jnp.asarray(np.stack([_digest(jax.tree_util.keystr(path)) for path, _ in paths]))
+    keys = jax.vmap(_fold_in_both, in_axes=(None, 0))(typed_key(key), names)
+    return jax.tree.unflatten(treedef, [keys[i] for i in range(len(paths))])
+
+
+def typed_key(key: Any) -> jax.Array:
+    """A key of ``jax.random`` made of a seed, of raw key data or of a typed key."""
+    if isinstance(key, int):
+        return jax.random.key(key)
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+
+
+def _digest(name: str) -> np.ndarray:
+    """64 bits of a name as two words, the same in every process and on every machine."""
+    return np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), "<u4")
+
+
+def _fold_in_both(key: jax.Array, words: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])

@@ -48,6 +48,8 @@ Field names of optimizer states
     ``hessian_fn_state``  the state of the transformation that estimates the curvature (Sophia)
     ``mini_step``         updates since the last step that was taken, back to 0 with it
     ``grad_acc``          sum of updates since the last step that was taken
+    ``v_row``, ``v_col``  averages of squares along two axes of a factored leaf, with ``v`` for a whole one (Adafactor)
+    ``res_row``, ``res_col``  the same of squared deviations from the momentum (CAME)
     ``inner``             the state of a wrapped transformation
     ``inner_state``       the same, where optax calls it so; ``inner_states``: one for each label
     ``inner_opt_state``   the same (MultiSteps); ``fast_state`` (lookahead); ``opt_state`` and ``adv_state`` (SAM)

@@ -29,6 +29,7 @@ def assert_equal(a, b, rtol=1e-6):
 
 schedule = jl.linear_schedule(0.2, 0.1, 3)
 adam, adamw, chain = jl.scale_by_adam(), jl.adamw(0.1, weight_decay=0.3), jl.chain
+growth = jl.scale_by_schedule(lambda count: 1000.0**count)
 
 LAWS = {
     "chain() is the identity": (chain(), jl.identity()),
@@ -69,6 +70,36 @@ LAWS = {
         chain(jl.ema(0.9), jl.scale(1e-15)),
     ),
     "adagrad with a large start is sgd": (jl.adagrad(1e5, initial_accumulator_value=1e10, eps=0.0), jl.sgd(1.0)),
+    "adam without memory is sign descent": (jl.adam(0.1, b1=0.0, b2=0.0, eps=0.0), jl.sign_sgd(0.1)),
+    "signum without memory": (jl.signum(0.1, beta=0.0), jl.sign_sgd(0.1)),
+    "lion without memory": (jl.lion(0.1, b1=0.0, b2=0.0, weight_decay=0.0), jl.sign_sgd(0.1)),
+    "lion with equal betas": (jl.lion(0.1, b1=0.8, b2=0.8, weight_decay=0.0), jl.signum(0.1, beta=0.8)),
+    "lion of tiny gradients": (
+        chain(jl.scale(1e-3), jl.scale_by_lion(mode="refined"), jl.scale(1e3)),
+        chain(jl.scale(1e-6), jl.scale_by_lion(mode="smooth"), jl.scale(1e6)),
+    ),
+    "sharp lion": (jl.scale_by_lion(mode="smooth", smooth_beta=1e6), jl.scale_by_lion()),
+    "noise of no variance": (jl.noisy_sgd(0.1, eta=0.0), jl.sgd(0.1)),
+    "adadelta with a large eps is sgd": (jl.adadelta(0.1, eps=1e12), jl.sgd(0.1)),
+    "adamax without memory": (jl.adamax(0.1, b1=0.0, b2=0.0, eps=0.0), jl.sign_sgd(0.1)),
+    "adamaxw without decay": (jl.adamaxw(0.1, weight_decay=0.0), jl.adamax(0.1)),
+    "nadam is adam looking ahead": (jl.nadam(0.1), jl.adam(0.1, nesterov=True)),
+    "nadamw is adamw looking ahead": (jl.nadamw(0.1, weight_decay=0.3), jl.adamw(0.1, weight_decay=0.3, nesterov=True)),
+    "dozat's nadam with a sudden warm-up": (jl.nadam_dozat(0.1, momentum_decay=1e6), jl.nadam(0.1)),
+    "radam in its first steps": (jl.scale_by_radam(), jl.ema(0.9)),
+    "radam of a short memory": (jl.scale_by_radam(b2=0.5), jl.ema(0.9)),
+    "amsgrad of growing gradients is adam": (
+        chain(growth, jl.scale_by_amsgrad(b2=0.5)),
+        chain(growth, jl.scale_by_adam(b2=0.5)),
+    ),
+    "adabelief without momentum sees no deviation": (
+        jl.scale_by_belief(b1=0.0, b2=0.0, eps_root=1.0),
+        jl.identity(),
+    ),
+    "yogi of growing gradients is adagrad": (
+        chain(growth, jl.scale_by_yogi(b1=0.0, b2=0.0, eps=0.0, initial_accumulator_value=0.0)),
+        chain(growth, jl.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)),
+    ),
     "a constant schedule is a number": (jl.adam(jl.constant_schedule(0.1)), jl.adam(0.1)),
     "a schedule is the step size of its steps": (
         jl.sgd(schedule),

@@ -40,6 +40,35 @@ PAIRS = {
         jl.adamw(0.1, 0.8, 0.95, eps=1e-3, weight_decay=0.3),
         lambda torch, p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3),
     ),
+    "rprop": (
+        jl.rprop(0.1, 0.6, 1.3, 0.05, 0.2),
+        lambda torch, p: torch.optim.Rprop(p, lr=0.1, etas=(0.6, 1.3), step_sizes=(0.05, 0.2)),
+    ),
+    "rprop from outside its limits": (
+        jl.rprop(1.0, max_step_size=0.2),
+        lambda torch, p: torch.optim.Rprop(p, lr=1.0, step_sizes=(1e-6, 0.2)),
+    ),
+    "adadelta": (
+        jl.adadelta(2.0, 0.8, eps=1e-3, weight_decay=0.1),
+        lambda torch, p: torch.optim.Adadelta(p, lr=2.0, rho=0.8, eps=1e-3, weight_decay=0.1),
+    ),
+    "adamax": (
+        jl.adamax(0.1, 0.8, 0.95, eps=1e-3),
+        lambda torch, p: torch.optim.Adamax(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3),
+    ),
+    "nadam": (
+        jl.nadam_dozat(0.1, 0.8, 0.95, eps=1e-3, momentum_decay=0.1),
+        lambda torch, p: torch.optim.NAdam(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, momentum_decay=0.1),
+    ),
+    "radam": (
+        jl.radam(0.1, 0.8, 0.95, eps=0.0),  # torch has eps beside the uncorrected root
+        lambda torch, p: torch.optim.RAdam(p, lr=0.1, betas=(0.8, 0.95), eps=0.0),
+    ),
+    "radam at its default betas": (jl.radam(0.1, eps=0.0), lambda torch, p: torch.optim.RAdam(p, lr=0.1, eps=0.0)),
+    "amsgrad": (
+        jl.amsgrad(0.1, 0.8, 0.95, eps=1e-3),
+        lambda torch, p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, amsgrad=True),
+    ),
     "clip by norm, then adam": (
         jl.chain(jl.clip_by_global_norm(0.5), jl.adam(0.1)),
         lambda torch, p: torch.optim.Adam(p, lr=0.1),
@@ -47,11 +76,20 @@ PAIRS = {
 }
 
 
+@pytest.fixture
+def torch():
+    """PyTorch with float64 as its default, which is then the dtype of the scalars in its states too."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("kind", ["real", "complex"])
-def test_twenty_steps(name, kind):
+def test_twenty_steps(name, kind, torch):
     """The same weights after twenty steps with gradients that depend on the weights."""
-    torch = pytest.importorskip("torch")
     tx, make = PAIRS[name]
     rng = np.random.default_rng(0)
     start, noise = rng.standard_normal((4, 3)), rng.standard_normal((20, 4, 3))
