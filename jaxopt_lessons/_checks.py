@@ -364,10 +364,13 @@ def missing_extra(name: str) -> NoReturn:
 
 def loss_value(value: Any) -> jax.Array:
     """The argument ``value=`` of ``update`` as an array; raises unless it is one real number."""
-    number = isinstance(value, (int, float)) or getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f", "V")
-    if not number or np.shape(value):
-        got = describe(value) if hasattr(value, "dtype") else repr(value)
-        raise InputError(f"value must be the loss, one real number: call update(updates, state, params, value=loss); got {got}.")
+    dtype = np.dtype(float) if type(value) in (int, float) else getattr(value, "dtype", np.dtype(bool))
+    real = jax.numpy.issubdtype(dtype, np.floating) or jax.numpy.issubdtype(dtype, np.integer)
+    if not real or np.shape(value):
+        raise InputError(
+            "value must be the loss, one real number: call update(updates, state, params, value=loss); got "
+            f"{describe(value)}."
+        )
     return jax.numpy.asarray(value)
 
 

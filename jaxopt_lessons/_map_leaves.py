@@ -27,7 +27,7 @@ def map_leaves(
     params: Params | None = None,
     read: Sequence[PyTree] = (),
     where: PyTree | None = None,
-    states_have_shape: bool = True,
+    states_have_shape: bool | Sequence[bool | Callable[[Any], Any]] = True,
     real_only: bool = False,
     **hyper: Any,
 ) -> Any:
@@ -48,13 +48,15 @@ def map_leaves(
         fraction (integers, random keys) reach it as they are.
       where: a tree of Python bools with the structure of ``updates``, as ``mask_leaves`` makes it. The rule skips the
         leaves with False: their updates and states stay.
-      states_have_shape: whether a state leaf has the shape of its gradient, which is then checked. False for factored
-        states: beside a gradient may then stand None, an array of any shape or a small tree of them (of real ones: see
-        ``tree.real_shape``). The rule must return each in the structure and the shapes it had all the same.
+      states_have_shape: whether a state leaf has the shape of its gradient, which is then checked; a sequence if one
+        state has and another has not. False for factored states: beside a gradient may then stand None, an array of
+        any shape or a small tree of them (of real ones: see ``tree.real_shape``). The rule must return each in the
+        structure and the shapes it had all the same. A function ``leaf -> shape`` in the sequence says what shape such
+        a state must have.
       real_only: True for a rule in which axes have a meaning; complex leaves, whose pairs of real numbers add an axis,
         are then refused.
       **hyper: numbers, and functions ``dtype -> number``, reach the rule as scalars of the dtype it calculates in;
-        bools, None and strings reach it as they are.
+        bools, None, strings and tuples reach it as they are.
 
     Returns:
       The new updates, or with states ``(updates, *states)``.
@@ -67,16 +69,19 @@ def map_leaves(
     _check_gradients(updates, leaves, targets)
     if real_only:
         _check_real(updates, targets)
-    if states_have_shape:
-        state_columns = [_matching(treedef, updates, state, "state") for state in states]
-        _check_state_shapes(updates, leaves, state_columns)
-    else:
-        state_columns = [_beside(treedef, updates, state) for state in states]
+    have_shape = [states_have_shape] * len(states) if isinstance(states_have_shape, bool) else states_have_shape
+    state_columns = [
+        _matching(treedef, updates, state, "state") if has_shape is True else _beside(treedef, updates, state)
+        for state, has_shape in zip(states, have_shape, strict=True)
+    ]
+    for column, has_shape in zip(state_columns, have_shape, strict=True):
+        _check_state_shapes(updates, leaves, column, has_shape)
+    without_shape = tuple(i for i, has_shape in enumerate(have_shape, start=1) if has_shape is not True)
     read_columns = [targets if tree is params else _matching(treedef, updates, tree, "a read tree") for tree in read]
     chosen = treedef.flatten_up_to(where) if where is not None else [True] * len(leaves)
 
     rows = [
-        _Row(arrays, tuple(map(_dtypes_of, (target, *arrays[1 : 1 + len(states)]))), states_have_shape)
+        _Row(arrays, tuple(map(_dtypes_of, (target, *arrays[1 : 1 + len(states)]))), without_shape)
         for target, arrays in zip(targets, zip(leaves, *state_columns, *read_columns, strict=True), strict=True)
     ]
     apply = _Application(rule, hyper)
@@ -116,8 +121,8 @@ def sum_leaves(rule: Callable[..., Any], *trees: PyTree, combine: Callable[..., 
     leaves, treedef = jax.tree.flatten(first)
     _check_gradients(first, leaves, leaves)
     columns = [_matching(treedef, first, tree, "a further tree") for tree in others]
-    rows = [_Row(arrays, (), True) for arrays in zip(leaves, *columns, strict=True)]
-    rows = rows or [_Row((jnp.zeros([0]),) * len(trees), (), True)]
+    rows = [_Row(arrays, (), ()) for arrays in zip(leaves, *columns, strict=True)]
+    rows = rows or [_Row((jnp.zeros([0]),) * len(trees), (), ())]
     apply, results = _Application(rule, hyper), []
     for part in _parts_of_equal_rows(rows, [True] * len(rows)):
         results += apply([rows[i] for i in part])
@@ -128,12 +133,27 @@ def sum_leaves(rule: Callable[..., Any], *trees: PyTree, combine: Callable[..., 
     return tuple(totals) if len(totals) > 1 else totals[0]
 
 
+def check_updates(updates: Updates, params: Params | None, *states: PyTree) -> None:
+    """Raises unless ``updates`` are gradients of ``params``: in structure, shape and kind of number.
+
+    Further trees are states, and must have the structure and the shapes of ``updates``.
+    """
+    leaves, treedef = jax.tree.flatten(updates)
+    targets = leaves if params is None else _matching(treedef, updates, params, "params")
+    _check_gradients(updates, leaves, targets)
+    for state in states:
+        _check_state_shapes(updates, leaves, _matching(treedef, updates, state, "state"), True)
+
+
 class _Row(NamedTuple):
-    """What the rule gets of one leaf, and the dtypes of what it returns: none for scalars of the dtype it works in."""
+    """What the rule gets of one leaf, and the dtypes of what it returns: none for scalars of the dtype it works in.
+
+    ``without_shape`` are the places of states that need not have the shape of the leaf.
+    """
 
     arrays: tuple[Any, ...]
     dtypes: tuple[Any, ...]
-    states_have_shape: bool
+    without_shape: tuple[int, ...]
 
     @property
     def compute(self) -> np.dtype:
@@ -166,7 +186,7 @@ class _Application:
     """A rule with its hyperparameters, to be applied to rows of equal signature."""
 
     def __init__(self, rule: Callable[..., Any], hyper: dict[str, Any]):
-        flags = {name: value for name, value in hyper.items() if value is None or isinstance(value, (bool, str))}
+        flags = {name: value for name, value in hyper.items() if value is None or isinstance(value, (bool, str, tuple))}
         numbers = {name: value for name, value in hyper.items() if name not in flags}
         # A function of a module is kept with its traces; whatever may hold tracers must not outlive this call.
         make = _compiled_and_kept if _holds_nothing(rule) else _compiled
@@ -175,7 +195,7 @@ class _Application:
 
     def __call__(self, rows: list[_Row]) -> list[tuple[jax.Array, ...]]:
         row = rows[0]
-        static = row.dtypes, row.compute, row.states_have_shape
+        static = row.dtypes, row.compute, row.without_shape
         return self._compiled([row.arrays for row in rows], self._scalars(row.compute), static)
 
 
@@ -190,8 +210,8 @@ def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], name
     """
 
     def leaf_rule(arrays: Any, scalars: jax.Array, static: Any) -> Any:
-        dtypes, compute, states_have_shape = static
-        inputs = _enter(arrays, compute, range(1, len(dtypes)) if not states_have_shape else ())
+        dtypes, compute, without_shape = static
+        inputs = _enter(arrays, compute, without_shape)
         outputs = rule(*inputs, **{name: scalars[i] for i, name in enumerate(names)}, **dict(flags))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         if not dtypes:
@@ -320,11 +340,12 @@ def _check_gradients(updates: Updates, leaves: list[Any], targets: list[Any]) ->
             _checks.complex_gradient(_path(updates, i), leaf, target)
 
 
-def _check_state_shapes(updates: Updates, leaves: list[Any], state_columns: list[list[Any]]) -> None:
-    for column in state_columns:
-        for i, (leaf, state_leaf) in enumerate(zip(leaves, column, strict=True)):
-            if np.shape(leaf) != np.shape(state_leaf):
-                _checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
+def _check_state_shapes(updates: Updates, leaves: list[Any], column: list[Any], has_shape: Any) -> None:
+    for i, (leaf, state_leaf) in enumerate(zip(leaves, column, strict=True)):
+        if has_shape is True and np.shape(leaf) != np.shape(state_leaf):
+            _checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
+        if callable(has_shape) and has_shape(leaf) != np.shape(state_leaf):
+            _checks.wrong_state_shape(_path(updates, i), leaf, state_leaf, has_shape(leaf))
 
 
 def _path(tree: PyTree, position: int) -> tuple[Any, ...]:

@@ -175,6 +175,8 @@ class _Specification:
         self.signature = signature
         self.parameters = signature.parameters
         self.ranges = {name: _metadata(parameter.annotation, Range) for name, parameter in self.parameters.items()}
+        converts = {name: _metadata(parameter.annotation, Convert) for name, parameter in self.parameters.items()}
+        self.mixed = frozenset(name for name, convert in converts.items() if convert is not None and convert.mixed)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         owner = self.body.__name__
@@ -262,9 +264,10 @@ def _container(annotation: Any) -> type | None:
 
 def _new(kind: type[V], factory: Callable[..., Any], arguments: Mapping[str, Any]) -> V:
     """A value with these arguments, unchecked."""
-    ranges = _specification(factory).ranges
-    children = tuple(name for name, value in arguments.items() if _is_child(value, ranges[name] is not None))
-    static = tuple((name, _frozen(factory, name, arguments[name])) for name in arguments if name not in children)
+    ranges, mixed = _specification(factory).ranges, _specification(factory).mixed
+    children = tuple(n for n, value in arguments.items() if n in mixed or _is_child(value, ranges[n] is not None))
+    static = tuple((n, _frozen(factory, n, arguments[n])) for n in arguments if n not in children)
+    static += tuple((n, _skeleton(factory, n, arguments[n])) for n in arguments if n in mixed)
     return _assemble(kind, (factory, tuple(arguments), children, static), arguments)
 
 
@@ -308,18 +311,54 @@ def _has_child(items: Iterable[Any], is_hyperparameter: bool) -> bool:
 
 
 def _flatten(value: Value) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    return tuple(value._arguments[name] for name in value._children), value._structure
+    children = {name: value._arguments[name] for name in value._children}
+    if mixed := _specification(value._factory).mixed:
+        skeletons = {name: item for name, item in value._structure[3] if name in mixed}
+        children |= {name: tuple(_children_at(item, children[name])) for name, item in skeletons.items()}
+    return tuple(children.values()), value._structure
 
 
 def _flatten_with_keys(value: Value) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    keys = tuple((jax.tree_util.GetAttrKey(name), value._arguments[name]) for name in value._children)
-    return keys, value._structure
+    children, structure = _flatten(value)
+    return tuple(zip(map(jax.tree_util.GetAttrKey, value._children), children, strict=True)), structure
 
 
 def _unflatten(kind: type[V], structure: tuple[Any, ...], children: Any) -> V:
-    _, names, child_names, static = structure
-    found = dict(zip(child_names, children, strict=True)) | {name: _thawed(item) for name, item in static}
+    factory, names, child_names, static = structure
+    found, mixed = dict(zip(child_names, children, strict=True)), _specification(factory).mixed
+    for name, item in static:
+        found[name] = _filled(item, iter(found[name])) if name in mixed else _thawed(item)
     return _assemble(kind, structure, {name: found[name] for name in names})
+
+
+def _skeleton(factory: Callable[..., Any], name: str, content: Any) -> tuple[Any, ...]:
+    """A mixed argument without its children: containers in their order, names and settings."""
+    if isinstance(content, dict):
+        return "dict", tuple(content), tuple(_skeleton(factory, name, item) for item in content.values())
+    if isinstance(content, tuple):
+        return "tuple", range(len(content)), tuple(_skeleton(factory, name, item) for item in content)
+    if _is_child(content, isinstance(content, float)):
+        return ("child",)
+    return "static", _frozen(factory, name, content)
+
+
+def _children_at(skeleton: tuple[Any, ...], content: Any) -> typing.Iterator[Any]:
+    """What stands where a skeleton has its children: values, floats and arrays, or placeholders for them."""
+    kind, *rest = skeleton
+    if kind in ("dict", "tuple"):
+        for key, item in zip(*rest, strict=True):
+            yield from _children_at(item, content[key])
+    elif kind == "child":
+        yield content
+
+
+def _filled(skeleton: tuple[Any, ...], children: typing.Iterator[Any]) -> Any:
+    """The argument of which ``_skeleton`` and ``_children_at`` are the two halves."""
+    kind, *rest = skeleton
+    if kind in ("dict", "tuple"):
+        filled = {key: _filled(item, children) for key, item in zip(*rest, strict=True)}
+        return filled if kind == "dict" else tuple(filled.values())
+    return next(children) if kind == "child" else _thawed(rest[0])
 
 
 class _Frozen:
@@ -392,23 +431,26 @@ def _show(value: Any) -> str:
         return f"({', '.join(map(_show, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):
         return f"[{', '.join(map(_show, value))}]"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{_show(key)}: {_show(item)}' for key, item in value.items())}}}"
     if callable(value) and not isinstance(value, Value) and hasattr(value, "__qualname__"):
         return value.__qualname__
     return repr(value)
 
 
-def _parts(value: Value) -> list[tuple[tuple[str, Any], Value]]:
-    """The values among the arguments, each with its place: the argument's name, and its index or key inside that."""
-    found: list[tuple[tuple[str, Any], Value]] = []
-    for name in value._children:
-        content = value._arguments[name]
-        if isinstance(content, Value):
-            found.append(((name, None), content))
-        elif isinstance(content, (tuple, list)):
-            found += [((name, i), item) for i, item in enumerate(content) if isinstance(item, Value)]
-        elif isinstance(content, dict):
-            found += [((name, key), item) for key, item in content.items() if isinstance(item, Value)]
-    return found
+def _parts(value: Value) -> list[tuple[tuple[Any, ...], Value]]:
+    """The values among the arguments, each with its place: the argument's name, and indices or keys inside that."""
+    return [
+        ((name, *place), part) for name in value._children for place, part in _values_in(value._arguments[name], ())
+    ]
+
+
+def _values_in(content: Any, place: tuple[Any, ...]) -> typing.Iterator[tuple[tuple[Any, ...], Value]]:
+    if isinstance(content, Value):
+        yield place, content
+    elif isinstance(content, (tuple, list, dict)):
+        for key, item in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _values_in(item, (*place, key))
 
 
 def _owners(value: Value, name: str, path: tuple[Any, ...] = ()) -> typing.Iterator[tuple[Any, ...]]:
@@ -432,16 +474,20 @@ def _replace_at(value: Value, owner: tuple[Any, ...], name: str, new: Any) -> An
         specification = _specification(value._factory)
         changed = value._copy(**{name: specification.check(name, new)})
     else:
-        (argument, index), rest = owner[1], owner[2:]
-        content = value._arguments[argument]
-        if index is None:
-            content = _replace_at(content, rest, name, new)
-        elif isinstance(content, dict):
-            content = {key: _replace_at(c, rest, name, new) if key == index else c for key, c in content.items()}
-        else:
-            content = tuple(_replace_at(c, rest, name, new) if i == index else c for i, c in enumerate(content))
+        (argument, *place), rest = owner[1], owner[2:]
+        content = _changed(value._arguments[argument], place, lambda part: _replace_at(part, rest, name, new))
         changed = value._copy(**{argument: content})
     return changed
+
+
+def _changed(content: Any, place: Sequence[Any], change: Callable[[Any], Any]) -> Any:
+    """``content`` with ``change`` applied to what stands at a place inside it."""
+    if not place:
+        return change(content)
+    key, *rest = place
+    if isinstance(content, dict):
+        return {**content, key: _changed(content[key], rest, change)}
+    return tuple(_changed(item, rest, change) if i == key else item for i, item in enumerate(content))
 
 
 def _make_throughout(value: Value) -> None:

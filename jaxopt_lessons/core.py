@@ -332,8 +332,7 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     """
     with _checks.stage("apply_updates"):
         added = tree.map_leaves(_add_rule, updates, params=params, read=(params,))
-        new = dict(jax.tree_util.tree_leaves_with_path(added))
-        return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(path, leaf), params)
+        return tree.merge(params, added)
 
 
 def _add_rule(u: jax.Array, p: jax.Array) -> jax.Array:

@@ -223,12 +223,12 @@ def label_leaves(labels: Labels, params: Params, name: str = "labels") -> PyTree
     given = {keys: label for _, keys, label in named_leaves(labels)}
     found, used, missing = {}, set(), {}
     for path, keys, leaf in named_leaves(params):
-        prefix = next((keys[:i] for i in range(len(keys) + 1) if keys[:i] in given), None)
-        used.add(prefix)
-        if is_trainable(leaf) and prefix is None:
+        prefixes = [keys[:i] for i in range(len(keys) + 1) if keys[:i] in given]
+        used.update(prefixes)
+        if is_trainable(leaf) and not prefixes:
             missing[keys] = leaf
         elif is_trainable(leaf):
-            found[path] = given[prefix]
+            found[path] = given[prefixes[0]]
     surplus = {keys: label for keys, label in given.items() if keys and keys not in used}
     if surplus:
         empty = _empty_nodes(params)
@@ -282,9 +282,8 @@ def merge(tree: PyTree, part: PyTree) -> PyTree:
 def _as_bool(chosen: Any) -> bool:
     is_array = isinstance(chosen, (np.ndarray, jax.Array)) and chosen.shape == () and chosen.dtype == np.bool_
     if not isinstance(chosen, (bool, np.bool_)) and (isinstance(chosen, Tracer) or not is_array):
-        raise _checks.InputError(
-            f"a mask has bools as leaves, which must be known before compilation; got {_checks.describe(chosen)}."
-        )
+        hint = " It must be known before compilation." if isinstance(chosen, Tracer) else ""
+        raise _checks.InputError(f"a mask has bools as leaves; got {_checks.describe(chosen)}.{hint}")
     return bool(chosen)
 
 

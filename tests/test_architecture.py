@@ -93,8 +93,9 @@ STAGES = [path for path in MODULES if unit(path) in ("optimizers", "transforms",
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
 def test_one_state_class_to_a_file(path: Path):
-    assert len(classes(path)) <= 1
-    assert all(name.endswith("State") for name in classes(path))
+    states = [name for name in classes(path) if name.endswith("State")]
+    assert len(states) <= 1
+    assert states == classes(path) or unit(path) == "wrappers"
 
 
 @every_module
@@ -104,7 +105,7 @@ def test_every_module_says_what_it_is(path: Path):
 
 def public_factories() -> list[str]:
     factories = [n for n, f in vars(jl).items() if inspect.isfunction(f) and hasattr(f, "_specification")]
-    return [name for name in factories if vars(jl)[name]._specification.kind is jl.GradientTransformation]
+    return [name for name in factories if issubclass(vars(jl)[name]._specification.kind, jl.GradientTransformation)]
 
 
 def test_every_factory_has_a_row():
