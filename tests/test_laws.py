@@ -29,6 +29,7 @@ def assert_equal(a, b, rtol=1e-6):
 
 schedule = jl.linear_schedule(0.2, 0.1, 3)
 adam, adamw, chain = jl.scale_by_adam(), jl.adamw(0.1, weight_decay=0.3), jl.chain
+sign = jl.scale_by_adam(b1=0.0, b2=0.0, eps=0.0)
 growth = jl.scale_by_schedule(lambda count: 1000.0**count)
 
 LAWS = {
@@ -100,6 +101,50 @@ LAWS = {
         chain(growth, jl.scale_by_yogi(b1=0.0, b2=0.0, eps=0.0, initial_accumulator_value=0.0)),
         chain(growth, jl.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)),
     ),
+    "adan without differences is adam": (jl.scale_by_adan(b1=0.9, b2=0.0, b3=0.999), adam),
+    "ademamix without the slow average is adam": (jl.scale_by_ademamix(alpha=0.0), adam),
+    "simplified ademamix without memory is adam without momentum": (
+        jl.scale_by_simplified_ademamix(b1=0.0, b2=0.999, alpha=1.0),
+        chain(jl.scale_by_adam(b1=0.0), jl.scale(2.0)),
+    ),
+    "laprop without momentum is adam without momentum": (
+        jl.scale_by_laprop(b1=0.0, eps=1e-8),
+        jl.scale_by_adam(b1=0.0),
+    ),
+    "laprop without squares is momentum of signs": (jl.scale_by_laprop(b2=0.0, eps=0.0), chain(sign, jl.ema(0.9))),
+    "qhm without momentum is sgd": (jl.qhm(0.1, nu=0.0), jl.sgd(0.1)),
+    "qhm of momentum alone": (jl.qhm(0.1, b1=0.8, nu=1.0), jl.ema_momentum(0.1, beta=0.8)),
+    "qhm with nu = b1 is nesterov's": (jl.qhm(0.1, b1=0.8, nu=0.8), jl.sgd(0.02, momentum=0.8, nesterov=True)),
+    "qhadam of averages alone is adam": (jl.qhadam(0.1, b1=0.9, nu1=1.0), jl.adam(0.1)),
+    "qhadam of gradients alone is sign descent": (
+        jl.qhadam(0.1, nu1=0.0, nu2=0.0, eps=0.0),
+        chain(sign, jl.scale(-0.1)),
+    ),
+    "mars without correction and clipping is adam": (
+        chain(jl.scale(1e-2), jl.scale_by_mars(gamma=0.0)),
+        chain(jl.scale(1e-2), jl.scale_by_adam(0.95, 0.99)),
+    ),
+    "adam-atan2 of small angles is adam": (jl.adam_atan2(0.1, a=1e4, b=1e4), jl.adam(0.1, eps=0.0)),
+    "stable adamw of small gradients is adamw": (
+        jl.stable_adamw(0.1, b2=0.999, eps=10.0, weight_decay=0.3),
+        jl.adamw(0.1, eps=10.0, weight_decay=0.3),
+    ),
+    "optimism of nothing is gradient descent": (jl.optimistic_gradient_descent(0.1, beta=0.0), jl.sgd(0.1)),
+    "optimistic adam without optimism is adam": (jl.optimistic_adam(0.1, 0.0, nesterov=False), jl.adam(0.1)),
+    "optimistic adam and its version 2": (
+        jl.optimistic_adam(0.1, 0.2),
+        jl.optimistic_adam_v2(1.0, alpha=0.1, beta=0.2),
+    ),
+    "sophia without curvature is the sign of momentum": (
+        jl.scale_by_sophia(gamma=0.0, hessian_diagonal_fn=jl.identity()),
+        chain(jl.ema(0.965), sign),
+    ),
+    "cautious gradient descent is gradient descent": (jl.cautious(jl.sgd(0.1)), jl.sgd(0.1)),
+    "cautious optimizer and cautious direction": (
+        jl.cautious(jl.adam(0.1)),
+        chain(jl.cautious(adam, along_gradient=True), jl.scale_by_learning_rate(0.1)),
+    ),
+    "cautious decay of nothing": (jl.add_cautious_weight_decay(0.0), jl.identity()),
     "a constant schedule is a number": (jl.adam(jl.constant_schedule(0.1)), jl.adam(0.1)),
     "a schedule is the step size of its steps": (
         jl.sgd(schedule),
@@ -116,17 +161,36 @@ def test_law(law):
 
 
 @pytest.mark.parametrize(
-    "tx", [jl.adam(0.1, eps=0.0), jl.rmsprop(0.1, eps=0.0), jl.clip_by_global_norm(1e-3)], ids=lambda tx: tx.name
+    "tx",
+    [
+        jl.adam(0.1, eps=0.0),
+        jl.rmsprop(0.1, eps=0.0),
+        jl.clip_by_global_norm(1e-3),
+        jl.adam_atan2(0.1),
+        jl.laprop(0.1, eps=0.0),
+        jl.adan(0.1, eps=0.0, eps_root=0.0),
+    ],
+    ids=lambda tx: tx.name,
 )
 def test_scale_invariance(tx):
-    """Adam, RMSprop and the clipped norm do not see the unit of the loss."""
+    """Adam, its relatives and the clipped norm do not see the unit of the loss."""
     larger = [jax.tree.map(lambda x: 1000 * x, g) for g in GRADS]
     for a, b in zip(trajectory(tx), trajectory(tx, larger), strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, b)
 
 
 @pytest.mark.parametrize(
-    "tx", [jl.adamw(0.1, weight_decay=0.1), jl.rmsprop(0.1, centered=True, momentum=0.9), jl.sgd(0.1)]
+    "tx",
+    [
+        jl.adamw(0.1, weight_decay=0.1),
+        jl.rmsprop(0.1, centered=True, momentum=0.9),
+        jl.sgd(0.1),
+        jl.mars(0.1),
+        jl.stable_adamw(0.1),
+        jl.madgrad(0.1),
+        jl.cautious(jl.adam(0.1)),
+    ],
+    ids=lambda tx: tx.name,
 )
 def test_leaves_do_not_see_each_other(tx):
     """One leaf alone gets the updates it gets among others, and names and order of leaves do not matter."""

@@ -114,8 +114,8 @@ PAIRS = {
     ),
     "add_cautious_weight_decay": (
         "adam_atan2_pytorch",
-        jl.chain(jl.scale_by_adam_atan2(0.8, 0.9), jl.add_cautious_weight_decay(0.3), jl.scale_by_learning_rate(0.1)),
-        lambda package, p: package.AdamAtan2(p, lr=0.1, betas=(0.8, 0.9), weight_decay=0.3, cautious_wd=True),
+        jl.chain(jl.scale_by_adam_atan2(0.8, 0.9), jl.add_cautious_weight_decay(0.5), jl.scale_by_learning_rate(0.25)),
+        lambda package, p: package.AdamAtan2(p, lr=0.25, betas=(0.8, 0.9), weight_decay=0.5, cautious_wd=True),
     ),
 }
 
