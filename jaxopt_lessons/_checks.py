@@ -268,6 +268,10 @@ def labels_differ(name: str, missing: Mapping[Any, Any], surplus: Mapping[Any, A
     raise InputError(f"{name} and params differ in structure. {name} has {'; and '.join(parts)}.")
 
 
+def label_is_none(name: str, path: Sequence[Any]) -> NoReturn:
+    raise InputError(f"{name} returned None for {path_name(path)!r}: every leaf needs a label.")
+
+
 def _some(paths: list[str], most: int = 3) -> str:
     shown = ", ".join(repr(path) for path in paths[:most])
     return shown if len(paths) <= most else f"{shown} and {len(paths) - most} more"
@@ -387,6 +391,13 @@ def wrong_state(expected: type, state: Any) -> NoReturn:
         f"expected the state {expected.__name__} that init returned, got {type(state).__name__}. A state belongs to "
         "one transformation; was it made by another, or restored without its types?"
     )
+
+
+def fields_exist(names: Sequence[str], fields: Sequence[str]) -> None:
+    """Raises unless the state has all fields of these names."""
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise InputError(f"the state has no field {', '.join(missing)}: there are {', '.join(fields)}.")
 
 
 def wrong_chain_state(names: Sequence[str], state: Any) -> NoReturn:

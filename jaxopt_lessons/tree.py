@@ -87,6 +87,8 @@ def reduced_like(params: Params, axes: Callable[[Any], Any], *, keepdims: bool =
         dtype = compute_dtype(dtype_of(leaf))
         if axis is None:
             return jnp.zeros([1], dtype)
+        if axis == ():
+            return jnp.zeros_like(leaf, dtype=dtype)
         # The result of an abstract reduction has the sharding that the real one will have.
         return jnp.zeros_like(jax.eval_shape(lambda x: jnp.sum(x, axis, keepdims=keepdims), leaf), dtype=dtype)
 
@@ -195,7 +197,18 @@ def mask_leaves(mask: Mask, params: Params) -> PyTree:
         or ``mask(path, leaf) -> bool`` with a path such as ``"dense/kernel"``.
       params: the tree to describe.
     """
+    if _takes_path_and_leaf(mask):  # whatever it returns, the match of a regular expression for instance
+        return label_leaves(lambda path, leaf: bool(mask(path, leaf)), params, "mask")
     return jax.tree.map(_as_bool, label_leaves(mask, params, "mask"))
+
+
+def _takes_path_and_leaf(labels: Any) -> bool:
+    return _is_function(labels) and required_arguments(labels) == 2
+
+
+def _is_function(labels: Any) -> bool:
+    """Whether it is a function, and not a module with leaves that happens to be callable."""
+    return callable(labels) and jax.tree_util.all_leaves([labels])
 
 
 def label_leaves(labels: Labels, params: Params, name: str = "labels") -> PyTree:
@@ -211,14 +224,16 @@ def label_leaves(labels: Labels, params: Params, name: str = "labels") -> PyTree
     Raises:
       InputError: a trainable leaf has no label, or a label stands where ``params`` has nothing.
     """
-    if callable(labels) and jax.tree_util.all_leaves([labels]):
-        if required_arguments(labels) == 2:
-            found = {
-                path: labels(_checks.keys_name(keys), leaf)
-                for path, keys, leaf in named_leaves(params)
-                if is_trainable(leaf)
-            }
-            return _put(found, params)
+    if _takes_path_and_leaf(labels):
+        found = {
+            path: labels(_checks.keys_name(keys), leaf)
+            for path, keys, leaf in named_leaves(params)
+            if is_trainable(leaf)
+        }
+        if None in found.values():
+            _checks.label_is_none(name, next(path for path, label in found.items() if label is None))
+        return _put(found, params)
+    if _is_function(labels):
         labels = labels(params)
     given = {keys: label for _, keys, label in named_leaves(labels)}
     found, used, missing = {}, set(), {}
@@ -323,18 +338,12 @@ def _scaled_square_rule(x: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def limited_norm(tree: PyTree) -> tuple[jax.Array, jax.Array]:
-    """The ``global_norm`` of the finite entries, limited to what can be squared, and the factor that brings it there.
-
-    The factor is 1 unless the norm is huge, 1.8e19 in float32. A step size made of this norm, for updates multiplied by
-    this factor, is right for all but such updates, and those leave no infinity behind in a sum of squares.
+    """``numerics.limited_norm`` of all trainable leaves together: of the finite entries, and a factor for the updates.
 
     Args:
       tree: a tree of arrays; leaves that are not trainable do not count.
     """
-    norm = global_norm(jax.tree.map(lambda leaf: numerics.finite(leaf) if is_trainable(leaf) else None, tree))
-    largest = float(jnp.finfo(norm.dtype).max)
-    limit = largest**0.5 * (1 - 2**-20)
-    return jnp.minimum(norm, limit), limit / jnp.clip(norm, limit, largest)
+    return numerics.limited(global_norm(jax.tree.map(numerics.finite, trainable(tree))))
 
 
 def distance(params: Params, start: PyTree) -> jax.Array:

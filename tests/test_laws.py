@@ -151,6 +151,47 @@ LAWS = {
         chain(jl.scale_by_schedule(lambda count: -schedule(count))),
     ),
     "clipping above everything": (chain(jl.clip(1e9), jl.clip_by_global_norm(1e9), adam), adam),
+    "a guard with nothing to guard against": (jl.apply_if_finite(adamw, 0), adamw),
+    "one micro-batch to a step": (jl.MultiSteps(adamw, 1), adamw),
+    "the sum is k means": (jl.MultiSteps(jl.sgd(0.1), 2, use_grad_mean=False), jl.MultiSteps(jl.sgd(0.2), 2)),
+    "lookahead all the way": (jl.lookahead(jl.adam(0.1), 2, 1.0), jl.adam(0.1)),
+    "an average only looks on": (jl.ema_params(adamw), adamw),
+    "sam without a climb": (jl.sam(adamw, jl.sgd(0.1), sync_period=1), adamw),
+    "asam is sam": (
+        jl.asam(jl.adam(0.1), rho=0.3, eta=0.1),
+        jl.sam(jl.adam(0.1), chain(jl.adaptive_normalize(0.1), jl.sgd(0.3)), reset_state=False),
+    ),
+    "a mask of all leaves is no mask": (jl.masked(adamw, True, unmasked="zero"), adamw),
+    "one label is no partition": (jl.partition({"all": adamw}, "all"), adamw),
+    "no rule is the default": (jl.groups({}, adamw), adamw),
+    "one rule for all": (jl.groups({"**": {"weight_decay": 0.0}}, adamw), jl.adam(0.1)),
+    "groups by path, by predicate and by label": (
+        jl.groups({"w": {"weight_decay": 0.0}}, adamw),
+        jl.groups({"matrices": {"weight_decay": 0.0}}, adamw, labels={"w": "matrices", "b": "default"}),
+    ),
+    "a group without decay is a mask": (
+        jl.groups([(lambda path, leaf: leaf.ndim < 2, {"weight_decay": 0.0})], adamw),
+        jl.adamw(0.1, weight_decay=0.3, mask=lambda path, leaf: leaf.ndim > 1),
+    ),
+    "freezing all": (jl.freeze(True), jl.set_to_zero()),
+    "freezing after and before": (
+        chain(jl.adam(0.1), jl.freeze({"w": True, "b": False})),
+        jl.selective_transform(jl.adam(0.1), freeze_mask={"w": True, "b": False}),
+    ),
+    "elementwise rules do not see that all leaves are one vector": (jl.flatten(adamw), adamw),
+    "a named chain is a chain": (jl.named_chain(("a", jl.clip(0.5)), ("b", adam)), chain(jl.clip(0.5), adam)),
+    "always is no condition": (jl.conditionally_transform(adam, lambda step: step >= 0), adam),
+    "never is no transformation": (jl.conditionally_transform(adam, lambda step: step < 0), jl.identity()),
+    "never is zero": (jl.conditionally_mask(adam, lambda step: step < 0), jl.set_to_zero()),
+    "saving up one step": (jl.apply_every(1), jl.identity()),
+    "a function is a transformation": (
+        jl.stateless(lambda updates, params: jax.tree.map(lambda g: 2 * g, updates)),
+        jl.stateless_with_tree_map(lambda g, p: 2 * g),
+    ),
+    "looking does not change anything": (
+        chain(jl.snapshot("norm", jl.global_norm), adam, jl.monitor({"norm": jl.global_norm})),
+        adam,
+    ),
     "ascent": (jl.scale_by_learning_rate(0.1, flip_sign=False), jl.scale(0.1)),
 }
 

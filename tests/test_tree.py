@@ -110,6 +110,37 @@ def test_bad_masks(mask, message):
         tx.update(params, tx.init(params), params)
 
 
+def test_labels():
+    params = {"a": jnp.ones((2, 2)), "b": [jnp.ones(2), jnp.arange(3)], "c": None, "d": {}}
+    expected = {"a": "x", "b": ["y", None], "c": None, "d": {}}
+    for labels in (
+        {"a": "x", "b": "y"},
+        {"a": "x", "b": ("y", "y"), "c": "z", "d": "z"},
+        lambda params: {"a": "x", "b": "y"},
+        lambda path, leaf: "y" if path == "b/0" else "x",
+    ):
+        assert tree.label_leaves(labels, params) == expected
+    assert tree.label_leaves(3, jnp.ones(2)) == 3
+    for labels, message in (
+        ({"a": "x"}, r"labels has nothing at 'b/0', where params has float32\[2\]"),
+        ({"a": "x", "b": "y", "e": "z"}, "labels has 'z' of type str at 'e', where params has nothing"),
+        (lambda path, leaf: None, "labels returned None for 'a'"),
+    ):
+        with pytest.raises(jl.InputError, match=message):
+            tree.label_leaves(labels, params)
+
+
+def test_pick_and_merge():
+    params = {"a": jnp.ones(2), "b": [jnp.zeros(2), jnp.arange(3)]}
+    where = tree.mask_leaves(lambda path, leaf: path == "b/0", params)
+    part = tree.pick(params, where)
+    assert part["a"] is None
+    assert part["b"][1] is None
+    merged = tree.merge(params, jax.tree.map(lambda x: x + 5, part))
+    np.testing.assert_array_equal(merged["b"][0], [5.0, 5.0])
+    assert merged["a"] is params["a"]
+
+
 @pytest.mark.parametrize(
     ("leaves", "norm"),
     [

@@ -360,6 +360,32 @@ def test_containers_of_values_are_children():
         tx.replace(learning_rate=0.5)
 
 
+def test_mixed_arguments():
+    """Dicts and tuples of names, settings and numbers: what is a number is a leaf, what is not is structure."""
+    rules = {"z": {"learning_rate": 0.5, "nesterov": True, "mask": {"w": False}}, "a": "freeze", "m": jl.sgd(0.1)}
+    default = jl.adamw(0.2)
+    tx = jl.groups(rules, default)
+    leaves, structure = jax.tree.flatten(tx)
+    assert leaves == [0.5, 0.1, *jax.tree.leaves(default)]
+    for placeholder in (object(), jax.ShapeDtypeStruct((), jnp.float32), "text", True):
+        strange = jax.tree.unflatten(structure, [placeholder] * len(leaves))
+        assert strange.arguments["rules"]["z"] == {**rules["z"], "learning_rate": placeholder}
+        assert strange.arguments["rules"]["m"].arguments["learning_rate"] is placeholder
+        assert jax.tree.structure(strange) == structure
+    assert list(jax.tree.map(lambda x: 2 * x, tx).arguments["rules"]) == ["z", "a", "m"]
+    assert jax.tree.structure(jl.groups(rules, jl.adamw(0.7))) == structure
+    assert jax.tree.structure(jl.groups({**rules, "a": jl.sgd(0.1)}, default)) != structure
+
+
+def test_mixed_arguments_of_any_number():
+    named = jl.named_chain(("a", jl.clip(1.0)), ("b", jl.named_chain(("c", jl.sgd(0.1)))))
+    assert jax.tree.leaves(named) == [1.0, 0.1]
+    changed = jl.named_chain(("a", jl.clip(1.0)), ("b", jl.named_chain(("c", jl.sgd(0.3)))))
+    assert named.replace(learning_rate=0.3) == changed
+    assert repr(named) == "named_chain(('a', clip(max_delta=1.0)), ('b', named_chain(('c', sgd(learning_rate=0.1)))))"
+    assert eval(repr(named), NAMES) == named
+
+
 def test_random_keys_and_mutable_arguments():
     @jl.gradient_transformation
     def noisy(key):
