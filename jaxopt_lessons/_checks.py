@@ -349,8 +349,8 @@ def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
 
 def wrong_blocks(path: Sequence[Any], shape: tuple[int, ...], kept: Any, problem: str) -> NoReturn:
     raise InputError(
-        f"at {path_name(path)!r} a leaf of shape {list(shape)} has no blocks {kept!r}: {problem}. Give an axis, or a tuple "
-        "of axes and of pairs (axis, number of pieces)."
+        f"at {path_name(path)!r} a leaf of shape {list(shape)} has no blocks {kept!r}: {problem}. Give an axis, or a "
+        "tuple of axes and of pairs (axis, number of pieces)."
     )
 
 

@@ -121,9 +121,27 @@ def dot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def scale_of(largest: jax.Array) -> jax.Array:
     """What to divide entries up to ``largest`` by so that they can be squared; a constant for derivatives."""
-    tiny = float(jnp.finfo(largest.dtype).tiny)  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
+    tiny = float(
+        jnp.finfo(largest.dtype).tiny
+    )  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
     usable = jnp.isfinite(largest) & (largest > 0)
     return jax.lax.stop_gradient(jnp.where(usable, jnp.clip(largest, tiny, 1 / tiny), 1))
+
+
+def limited_norm(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The ``norm`` of the finite entries, limited to what can be squared, and the factor that brings it there.
+
+    The factor is 1 unless the norm is huge, 1.8e19 in float32. A step size made of this norm, for an array multiplied by
+    this factor, is right for all but such arrays, and those leave no infinity behind in a sum of squares.
+    """
+    return limited(norm(finite(x)))
+
+
+def limited(length: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A norm limited to what can be squared, and the factor that brings it there."""
+    largest = float(jnp.finfo(length.dtype).max)
+    limit = largest**0.5 * (1 - 2**-20)
+    return jnp.minimum(length, limit), limit / jnp.clip(length, limit, largest)
 
 
 def rms(x: jax.Array) -> jax.Array:

@@ -65,6 +65,9 @@ Field names of optimizer states
     ``num_averaged``      how many parameters there are in an average
     ``average``           the average of the parameters
     ``step``              updates so far, whether the wrapped transformation saw them or not
+    ``master``            float32 copies of half-precision parameters
+    ``residual``          what half-precision parameters lack of their masters, as whole numbers
+    ``compensation``      what rounding took from half-precision parameters (Kahan)
     ``measurement``       what was measured at the last update, by name; ``measurements`` (monitor)
     ``measure_states``    the memories of measurements, by name
 """

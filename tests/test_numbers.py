@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, Case, halved
+from cases import CASES, Case, stepped
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.types import Range
@@ -98,7 +98,7 @@ def test_the_row_knows_every_argument(case: Case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.dtypes], ids=lambda case: case.name)
 def test_dtype_arguments(case: Case):
     params = jnp.ones(3)
-    momentum = {"momentum": 0.9} if case.name == "sgd" else {}
+    momentum = {"momentum": 0.9} if "momentum" in case.others else {}
     for name in case.dtypes:
         state = case.make(**momentum, **{name: jnp.bfloat16}).init(params)
         dtypes = [leaf.dtype for leaf in jax.tree.leaves(state) if leaf.shape]
@@ -119,7 +119,8 @@ def test_every_hyperparameter_takes_a_schedule(case: Case, name: str):
     """A scheduled hyperparameter has at each update the value of the schedule at the number of updates before it."""
     grads, params = sequence(2)
     first = case.scheduled.get(name, 0.5)
-    schedule = halved(first)
+    first, then = first if isinstance(first, tuple) else (first, first / 2)
+    schedule = stepped(first, then)
     with jax.enable_x64(True):
         actual = run(case, case.make(**{name: schedule}), grads, params)
         constant = run(case, case.make(**{name: first}), grads, params)

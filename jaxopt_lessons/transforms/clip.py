@@ -1,15 +1,18 @@
 """Clipping of gradients that are too large.
 
     clip                  u = max(-max_delta, min(g, max_delta))          entry by entry; changes the direction
+    clip_by_block_rms     u = g * min(1, threshold / rms(g))              leaf by leaf; keeps each leaf's direction
     clip_by_global_norm   u = g * min(1, max_norm / |g|)                  all leaves together; keeps the direction
 
-where ``|g|`` is the Euclidean norm of all leaves together. State: none.
+where ``|g|`` is the Euclidean norm of all leaves together and ``rms(g)`` the root mean square of one. State: none.
 
-The norm is calculated in float32 without overflow. If it is not finite there is no direction to keep: the updates pass
-unchanged, so that the infinite or NaN entry is still where it was for whoever looks for it (the usual formula turns one
-infinite entry into a NaN and zeros, and one NaN into all NaN). ``max_norm=0`` gives zeros.
+Norms are calculated in float32 without overflow. If the global norm is not finite there is no direction to keep: the
+updates pass unchanged, so that the infinite or NaN entry is still where it was for whoever looks for it (the usual
+formula turns one infinite entry into a NaN and zeros, and one NaN into all NaN). The root mean square of a leaf leaves
+such entries out, and they stay. ``max_norm=0`` and ``threshold=0`` give zeros.
 
-Papers: Mikolov 2012 (entries), Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063 (norm).
+Papers: Mikolov 2012 (entries), Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063 (norm), Shazeer & Stern 2018, arXiv
+1804.04235, section 6 (root mean square).
 """
 
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import tree
+from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import EmptyState, gradient_transformation
 from jaxopt_lessons.types import LimitOrSchedule, Params, Updates
 
@@ -30,6 +33,10 @@ def rescale_rule(g: jax.Array, norm: jax.Array, max_norm: jax.Array) -> jax.Arra
     small = jnp.where(norm > 1e18, 2.0**-64, 1)  # max_norm / norm may be too small for a float, g / norm is not
     clipped = (g * small) * (max_norm / (jnp.where(norm > 0, norm, 1) * small))
     return jnp.where((norm > max_norm) & jnp.isfinite(norm), clipped, g)
+
+
+def block_rms_rule(g: jax.Array, threshold: jax.Array) -> jax.Array:
+    return rescale_rule(g, numerics.rms(numerics.finite(g)), threshold)
 
 
 @gradient_transformation
@@ -49,6 +56,27 @@ def clip(max_delta: LimitOrSchedule) -> Any:
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         return tree.map_leaves(clip_rule, updates, params=params, max_delta=max_delta), state
+
+    return init, update
+
+
+@gradient_transformation
+def clip_by_block_rms(threshold: LimitOrSchedule) -> Any:
+    """Scales each leaf down so that the root mean square of its entries is at most ``threshold``.
+
+    Args:
+      threshold: the largest root mean square of a leaf, in ``[0, inf]``; ``inf`` for no clipping. Adafactor's is 1.
+
+    >>> tx = clip_by_block_rms(1.0)
+    >>> tx.update(jnp.array([3.0, 4.0, 0.0, 0.0]), tx.init(jnp.zeros(4)))[0]  # its root mean square is 2.5
+    Array([1.2, 1.6, 0. , 0. ], dtype=float32)
+    """
+
+    def init(params: Params) -> EmptyState:
+        return EmptyState()
+
+    def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
+        return tree.map_leaves(block_rms_rule, updates, params=params, threshold=threshold), state
 
     return init, update
 
