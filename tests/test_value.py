@@ -41,7 +41,7 @@ def plain_update(updates, state, params=None):
 
 
 NAMES = {**vars(jl), "loss_fn": loss_fn, "plain_init": plain_init, "plain_update": plain_update}
-NAMES |= {f.__name__: f for case in CASES for f in case.arguments.values() if inspect.isfunction(f)}
+NAMES |= {f.__name__: f for case in CASES for f in case.make().arguments.values() if inspect.isfunction(f)}
 
 VALUES = [
     *(case.make() for case in CASES if case.name != "scale_by_schedule"),

@@ -22,7 +22,7 @@ class Case:
       positional: the arguments of a factory that has no names for them; the oracle knows them.
       others: for each argument (but those of ``dtypes`` and ``silent``) another value, which must change the updates.
       dtypes: arguments that only choose a dtype of the state.
-      silent: arguments that do not move the updates, or not those of a tree with one leaf; they have tests of their own.
+      silent: arguments that do not move the updates, or not those of a tree with one leaf; tested on their own.
       extras: further keyword arguments of every ``update``, such as ``value=``.
       evaluates: the oracle returns the weights to evaluate after each step, in the place of the updates.
       cyclic: fields of its states that count in a circle, and so never reach the largest number.
@@ -30,7 +30,8 @@ class Case:
       fields: the field names of its states, from the glossary in ``jaxopt_lessons.types``.
       optax: the same transformation made by optax, called with the same arguments.
       minimizes: arguments with which it minimizes a quadratic bowl; None if it is not an optimizer.
-      scheduled: first values of the schedules in tests, for arguments with which 0.5 and 0.25 make no difference.
+      scheduled: first values of the schedules in tests, or both, for arguments with which 0.5 and 0.25 make no
+        difference.
       part_of: the name of a preset that contains it; the contract is then checked on the preset only.
       tolerance: relative and absolute tolerance against the oracle in float32.
       exempt: properties that it cannot have, with the reason. A property is the name of a test without ``test_``. The
@@ -51,7 +52,7 @@ class Case:
     fields: frozenset[str] = frozenset()
     optax: Callable[..., Any] | None = None
     minimizes: Mapping[str, Any] | None = None
-    scheduled: Mapping[str, float] = field(default_factory=dict)
+    scheduled: Mapping[str, float | tuple[float, float]] = field(default_factory=dict)
     part_of: str | None = None
     tolerance: float = 5e-6
     exempt: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +66,9 @@ class Case:
 
     def update(self, tx: jl.GradientTransformation) -> Callable[..., Any]:
         """``tx.update`` with the extra arguments it needs."""
-        return lambda updates, state, params=None, **extra: tx.update(updates, state, params, **{**self.extras, **extra})
+        return lambda updates, state, params=None, **extra: tx.update(
+            updates, state, params, **{**self.extras, **extra}
+        )
 
     def run_oracle(self, grads: Any, params: Any, **changes: Any) -> Any:
         return self.oracle(grads, params, **{**self.arguments, **changes}, **self.extras)
@@ -97,9 +100,14 @@ def at(value: Any, count: int) -> Any:
     return float(value(count)) if callable(value) else value
 
 
+def stepped(first: float, then: float) -> Callable[[Any], Any]:
+    """A schedule: a number, from the third update on another."""
+    return lambda count: jnp.where(count >= 2, then, first)
+
+
 def halved(first: float) -> Callable[[Any], Any]:
     """A schedule: a number, from the third update on half of it."""
-    return lambda count: jnp.where(count >= 2, first / 2, first)
+    return stepped(first, first / 2)
 
 
 def half(count: Any) -> Any:
