@@ -13,8 +13,6 @@ which makes ``sqrt(s)`` smaller and the steps larger by the factor ``1 / b1``.
 
 While gradients are constant their variance fades to ``eps_root / (1 - b2)`` and the steps grow without bound: it needs
 noise. State: ``count``, ``mu``, ``nu`` (which is ``s``), 8 bytes a parameter.
-
-Paper: Zhuang et al. 2021, arXiv 2110.05454.
 """
 
 from typing import Any, NamedTuple
@@ -107,7 +105,9 @@ def acprop(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """ACProp: each gradient over the standard deviation of those before it. The first update is the gradient itself.
+    """ACProp: gradients over the standard deviation of those before.
+
+    The first update is the gradient itself.
 
     Equivalent to ``chain(scale_by_acprop(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -120,6 +120,11 @@ def acprop(
       eps_root: added to the average at each update.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: for noisy gradients (GANs, small batches), where its authors saw gains; never where gradients hardly vary:
+      the steps then grow without bound.
+    Paper: Zhuang et al. 2021, arXiv 2110.05454.
+    Lesson: none.
     """
     return chain(
         scale_by_acprop(b1, b2, eps, eps_root),

@@ -15,8 +15,6 @@ the authors' code's; the paper's are 1e-8 for both.
 
 State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Not to be confused with centered RMSprop, whose average is
 subtracted after squaring (``v - m^2``).
-
-Paper: Zhuang et al. 2020, arXiv 2010.07468.
 """
 
 from typing import Any, NamedTuple
@@ -114,7 +112,7 @@ def adabelief(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """AdaBelief: momentum divided by the root mean square deviation of the gradients from it.
+    """AdaBelief: momentum over the gradients' deviation from it.
 
     Equivalent to ``chain(scale_by_belief(...), scale_by_learning_rate(learning_rate))``.
 
@@ -125,5 +123,10 @@ def adabelief(
       eps: added to the root.
       eps_root: added to the average of squared deviations at each step.
       nesterov: look one step ahead with the momentum.
+
+    Use it: for image classifiers and GANs, where its authors saw gains over Adam; tune ``eps`` with the learning rate,
+      it bounds the steps.
+    Paper: Zhuang et al. 2020, arXiv 2010.07468.
+    Lesson: none.
     """
     return chain(scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov), scale_by_learning_rate(learning_rate))

@@ -11,8 +11,6 @@ It grows from there, slowly; with ``eps = 0`` it would be 0 for ever, so that is
 to the gradient before the scaling, as in optax and PyTorch.
 
 State: ``e_g`` and ``e_x``, 8 bytes a parameter (and the learning rate's ``count``).
-
-Paper: Zeiler 2012, arXiv 1212.5701.
 """
 
 from typing import Any, NamedTuple
@@ -74,7 +72,7 @@ def adadelta(
     weight_decay: NonNegativeOrSchedule = 0.0,
     weight_decay_mask: Mask | None = None,
 ) -> Any:
-    """Adadelta: gradients divided by their root mean square and multiplied by that of the steps so far.
+    """Adadelta: RMSprop that takes its step length from past steps.
 
     Equivalent to ``chain(add_decayed_weights(weight_decay, weight_decay_mask), scale_by_adadelta(rho, eps),
     scale_by_learning_rate(learning_rate))``.
@@ -86,6 +84,10 @@ def adadelta(
       weight_decay: L2 regularization, in ``[0, inf)``: added to the gradient, before the scaling.
       weight_decay_mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``.
         None: all.
+
+    Use it: to reproduce older work; it starts slowly, and Adam has taken its place.
+    Paper: Zeiler 2012, arXiv 1212.5701.
+    Lesson: none.
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

@@ -6,8 +6,6 @@
 The steps shrink like ``1/sqrt(t)`` by themselves, faster for weights that got many large gradients. Good for sparse
 features; for deep networks the sum grows for ever, which RMSprop repairs by forgetting. ``eps`` stands inside the root
 (as in optax; outside in PyTorch and in the paper). State: ``sum_of_squares``, 4 bytes a parameter.
-
-Paper: Duchi, Hazan & Singer 2011.
 """
 
 from typing import Any, NamedTuple
@@ -61,7 +59,7 @@ def adagrad(
     initial_accumulator_value: NonNegative = 0.1,
     eps: NonNegativeOrSchedule = 1e-7,
 ) -> Any:
-    """Adagrad: gradient descent with each gradient divided by the root of the sum of its squares.
+    """Adagrad: divides gradients by the root of their summed squares.
 
     Equivalent to ``chain(scale_by_rss(...), scale_by_learning_rate(learning_rate))``.
 
@@ -69,5 +67,10 @@ def adagrad(
       learning_rate: a number in ``[0, inf)`` or a schedule.
       initial_accumulator_value: first value of the sum of squares.
       eps: added to the sum inside the root.
+
+    Use it: for sparse features: linear models, embeddings, click prediction; in long runs of deep networks its steps
+      die out.
+    Paper: Duchi, Hazan & Singer 2011.
+    Lesson: none.
     """
     return chain(scale_by_rss(initial_accumulator_value, eps), scale_by_learning_rate(learning_rate))

@@ -16,9 +16,8 @@ Each step is about the learning rate long whatever the scale of the gradients; t
 (``u = sign(g)``), and would be 3.16 times as long without the corrections. Defaults: ``b1=0.9`` averages ten gradients,
 ``b2=0.999`` a thousand squares, and ``eps`` matters only where gradients are below 1e-8 or so.
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Kingma & Ba 2014, arXiv 1412.6980. AdamW: Loshchilov &
-Hutter 2017, arXiv 1711.05101. LAMB: You et al. 2019, arXiv 1904.00962. Not to be confused with Adam on a loss
-with an L2 term, where the decay is divided by ``sqrt(v_hat)`` too.
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. AdamW is not to be confused with Adam on a loss with an L2 term,
+where the decay is divided by ``sqrt(v_hat)`` too.
 """
 
 from typing import Any, NamedTuple
@@ -126,7 +125,7 @@ def adam(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Adam: momentum and RMSprop in one, both corrected for their start at zero.
+    """Adam: momentum and RMSprop in one, corrected for starting at zero.
 
     Equivalent to ``chain(scale_by_adam(...), scale_by_learning_rate(learning_rate))``.
 
@@ -138,6 +137,10 @@ def adam(
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       nesterov: look one step ahead with the momentum.
+
+    Use it: for networks of every kind without weight decay, from 1e-3 down; with decay take ``adamw``.
+    Paper: Kingma & Ba 2014, arXiv 1412.6980.
+    Lesson: 6, Adam.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov), scale_by_learning_rate(learning_rate)
@@ -157,7 +160,9 @@ def adamw(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Adam with decoupled weight decay: ``p = p - learning_rate * (u + weight_decay * p)``.
+    """AdamW: Adam with decoupled weight decay.
+
+    ``p = p - learning_rate * (u + weight_decay * p)`` with Adam's direction ``u``.
 
     Equivalent to ``chain(scale_by_adam(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -172,6 +177,11 @@ def adamw(
       weight_decay: in ``[0, inf)``, multiplied by the learning rate. (PyTorch's default is 1e-2.)
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       nesterov: look one step ahead with the momentum.
+
+    Use it: first, for networks of every kind and transformers above all, from 1e-3 down (large ones 3e-4), with a
+      warm-up and a decaying rate.
+    Paper: Loshchilov & Hutter 2017, arXiv 1711.05101.
+    Lesson: 6, Adam.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -192,7 +202,9 @@ def optimistic_adam(
     *,
     nesterov: bool = True,
 ) -> Any:
-    """Adam with optimistic steps, for games: ``p = p - learning_rate * u - optimism * (u - u_previous)``.
+    """Optimistic Adam: Adam that expects the next gradient, for games.
+
+    ``p = p - learning_rate * u - optimism * (u - u_previous)`` with Adam's direction ``u``.
 
     Equivalent to ``chain(scale_by_adam(...), scale_by_optimistic_gradient(learning_rate, optimism), scale(-1.0))``.
 
@@ -205,6 +217,10 @@ def optimistic_adam(
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       nesterov: look one step ahead with the momentum.
+
+    Use it: to reproduce optax's; ``optimistic_adam_v2`` is the better interface.
+    Paper: see ``optimistic_adam_v2``.
+    Lesson: none.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -226,7 +242,9 @@ def optimistic_adam_v2(
     mu_dtype: Any = None,
     nesterov: bool = True,
 ) -> Any:
-    """Optimistic Adam with one learning rate: ``p = p - learning_rate * (alpha * u + beta * (u - u_previous))``.
+    """Optimistic Adam with one learning rate for both terms.
+
+    ``p = p - learning_rate * (alpha * u + beta * (u - u_previous))`` with Adam's direction ``u``.
 
     The same method as ``optimistic_adam``, and the better interface: a schedule of the learning rate acts on both
     terms.
@@ -244,6 +262,10 @@ def optimistic_adam_v2(
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       nesterov: look one step ahead with the momentum.
+
+    Use it: for games between networks (GANs), where Adam circles; in plain minimization it has no advantage.
+    Paper: Daskalakis et al. 2017, arXiv 1711.00141.
+    Lesson: none.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -261,7 +283,7 @@ def nadam(
     eps_root: NonNegativeOrSchedule = 0.0,
     mu_dtype: Any = None,
 ) -> Any:
-    """NAdam at constant momentum: Adam that looks one step ahead.
+    """NAdam: Adam that looks one step ahead, at constant momentum.
 
     Equivalent to ``adam(..., nesterov=True)``. Not PyTorch's NAdam, whose momentum warms up: that is ``nadam_dozat``.
 
@@ -272,6 +294,10 @@ def nadam(
       eps: added to the root.
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+
+    Use it: as ``adam``, of which it is a small improvement at no cost.
+    Paper: Dozat 2016, Incorporating Nesterov Momentum into Adam.
+    Lesson: none.
     """
     return chain(scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True), scale_by_learning_rate(learning_rate))
 
@@ -287,7 +313,7 @@ def nadamw(
     weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
 ) -> Any:
-    """NAdam with decoupled weight decay, the baseline of the AlgoPerf competition.
+    """NAdamW: NAdam with decoupled weight decay.
 
     Equivalent to ``adamw(..., nesterov=True)``.
 
@@ -300,6 +326,10 @@ def nadamw(
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: as ``adamw``, where the run is long and tuned: the baseline of the AlgoPerf benchmark.
+    Papers: see ``nadam``; the benchmark: Dahl et al. 2023, arXiv 2306.07179.
+    Lesson: none.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True),
@@ -318,7 +348,7 @@ def lamb(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """LAMB: AdamW with each layer's step in proportion to the layer, for very large batches.
+    """LAMB: AdamW with each layer's step proportional to the layer.
 
     Equivalent to ``chain(scale_by_adam(...), add_decayed_weights(weight_decay, mask), scale_by_trust_ratio(),
     scale_by_learning_rate(learning_rate))``.
@@ -331,6 +361,11 @@ def lamb(
       eps_root: added inside the root.
       weight_decay: in ``[0, inf)``, added to Adam's direction before its norm is taken.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: to reproduce recipes with batches of many thousands; a tuned ``adamw`` does as well there (Nado et al. 2021,
+      arXiv 2102.06356).
+    Paper: You et al. 2019, arXiv 1904.00962.
+    Lesson: none.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root),

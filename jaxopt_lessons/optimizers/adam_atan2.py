@@ -10,7 +10,7 @@
 divided by. So the steps do not depend on the unit of the loss at all, where Adam's fade once gradients fall to
 ``eps``. ``a = 4 / pi`` makes the first update ``sign(g)``, as Adam's; with the default, 1.27, it is 0.997 of that.
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Everett et al. 2024, arXiv 2407.05872.
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
 """
 
 from typing import Any, NamedTuple
@@ -107,7 +107,7 @@ def adam_atan2(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """Adam-atan2: AdamW without an epsilon, blind to the scale of the gradients.
+    """Adam-atan2: AdamW without an epsilon, blind to gradient scale.
 
     Equivalent to ``chain(scale_by_adam_atan2(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -121,6 +121,10 @@ def adam_atan2(
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: for large models, whose gradients fall below any ``eps`` one would choose; else the same as ``adamw``.
+    Paper: Everett et al. 2024, arXiv 2407.05872.
+    Lesson: none.
     """
     return chain(
         scale_by_adam_atan2(b1, b2, a, b, mu_dtype),

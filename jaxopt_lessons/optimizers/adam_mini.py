@@ -29,8 +29,7 @@ and a vector or scalar is one. The paper's recipe for transformers, with kernels
 State: ``count``, ``mu``, ``nu``: the leaf's axes, each with one entry for each of its blocks; 4 bytes a parameter and
 a little. With all axes kept it is Adam. An infinite or NaN entry is left out of the mean. Complex leaves are refused.
 
-Paper: Zhang et al. 2024, arXiv 2406.16793. Not to be confused with factored second moments (Adafactor), which still
-give each entry a number of its own.
+Not to be confused with factored second moments (Adafactor), which still give each entry a number of its own.
 """
 
 import math
@@ -211,7 +210,7 @@ def adam_mini(
     *,
     blocks: Any = None,
 ) -> Any:
-    """Adam-mini: AdamW with one second moment for each neuron, head or token: half the memory.
+    """Adam-mini: AdamW with one second moment a block.
 
     Equivalent to ``chain(scale_by_adam_mini(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -226,6 +225,11 @@ def adam_mini(
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       blocks: ``blocks(path, leaf)`` or a tree like the parameters: an axis, or a tuple of axes and of pairs ``(axis,
         number of pieces)``, that tell blocks apart. None: the last axis of arrays with two axes or more.
+
+    Use it: for transformers in half of Adam's memory; say with ``blocks`` what a head and a token is, or it may become
+      unstable.
+    Paper: Zhang et al. 2024, arXiv 2406.16793.
+    Lesson: none.
     """
     return chain(
         scale_by_adam_mini(b1, b2, eps, mu_dtype, blocks=blocks),

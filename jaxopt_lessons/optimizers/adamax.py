@@ -12,8 +12,6 @@ No step is longer than the learning rate times a constant near 1, and ``v`` need
 from the first step on. ``eps`` is added to each gradient, as in PyTorch and optax (the paper has none).
 
 State: ``count``, ``mu``, ``nu``, 8 bytes a parameter; ``nu`` is of first order here, not of squares.
-
-Paper: Kingma & Ba 2014, arXiv 1412.6980, section 7.1.
 """
 
 from typing import Any, NamedTuple
@@ -103,6 +101,10 @@ def adamax(
       b1: the beta of the average of gradients, in ``[0, 1)``.
       b2: how much of the maximum stays at each update, in ``[0, 1)``.
       eps: added to the absolute value of each gradient, in ``[0, inf)``.
+
+    Use it: for sparse gradients with rare large entries, embeddings for instance; seldom better than Adam.
+    Paper: Kingma & Ba 2014, arXiv 1412.6980, section 7.1.
+    Lesson: none.
     """
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
@@ -116,7 +118,9 @@ def adamaxw(
     weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
 ) -> Any:
-    """Adamax with decoupled weight decay: ``p = p - learning_rate * (u + weight_decay * p)``.
+    """AdamaxW: Adamax with decoupled weight decay.
+
+    ``p = p - learning_rate * (u + weight_decay * p)`` with Adamax's direction ``u``.
 
     Equivalent to ``chain(scale_by_adamax(b1, b2, eps), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -128,6 +132,10 @@ def adamaxw(
       eps: added to the absolute value of each gradient, in ``[0, inf)``.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: as ``adamax``, where weights are to decay.
+    Papers: see ``adamax``; the decay: Loshchilov & Hutter 2017, arXiv 1711.05101.
+    Lesson: none.
     """
     return chain(
         scale_by_adamax(b1, b2, eps), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)

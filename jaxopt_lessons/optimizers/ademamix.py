@@ -13,8 +13,7 @@ Adam reacts too late. Steps are up to ``1 + alpha`` times as long as Adam's. The
 from that of ``b1``.
 
 State: ``count``, ``count_m2``, ``m1``, ``m2``, ``nu``, 12 bytes a parameter. ``mu_dtype`` is the dtype of ``m1`` only
-(in optax of all three): at ``b3 = 0.9999`` an average in bfloat16 does not move. Paper: Pagliardini, Ablin & Grangier
-2024, arXiv 2409.03137.
+(in optax of all three): at ``b3 = 0.9999`` an average in bfloat16 does not move.
 """
 
 from typing import Any, NamedTuple
@@ -130,7 +129,7 @@ def ademamix(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """AdEMAMix: AdamW with a fast and a slow momentum, for long runs.
+    """AdEMAMix: AdamW with a fast and a slow momentum.
 
     Equivalent to ``chain(scale_by_ademamix(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -146,6 +145,11 @@ def ademamix(
       mu_dtype: dtype of the fast average; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: for long runs of language models, with ``alpha`` and ``b3`` growing over the run: among the best there
+      (Semenov et al. 2025, arXiv 2509.01440).
+    Paper: Pagliardini, Ablin & Grangier 2024, arXiv 2409.03137.
+    Lesson: none.
     """
     return chain(
         scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype),

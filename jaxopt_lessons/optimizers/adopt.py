@@ -12,8 +12,7 @@ In Adam a large gradient enlarges its own divisor, and that correlation is why A
 ADOPT converges with any. The ratio is averaged, not the gradient, as in LaProp. There are no bias corrections. A first
 gradient that is 0 makes the divisor ``eps``: hence the clipping, which lets such a weight move no faster than ``c``.
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Taniguchi et al. 2024, arXiv 2411.02853 (the clipping is
-in its later versions).
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
 """
 
 from collections.abc import Callable
@@ -124,7 +123,9 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = fourth_root,
 ) -> Any:
-    """ADOPT: Adam whose divisor does not know the gradient it divides; its first update is 0.
+    """ADOPT: Adam whose divisor does not know the present gradient.
+
+    Its first update is 0.
 
     Equivalent to ``chain(scale_by_adopt(...), scale_by_learning_rate(learning_rate))``. Put ``add_decayed_weights``
     between the two for weight decay.
@@ -138,6 +139,10 @@ def adopt(
       nesterov: look one step ahead with the momentum.
       use_clipping: limit the ratios; without it one gradient that is new to its weight makes a huge step.
       clip_value_fn: what they are limited to, a function of the number of updates so far.
+
+    Use it: as ``adamw``, where training is unstable and a larger ``b2`` does not help: it converges with any ``b2``.
+    Paper: Taniguchi et al. 2024, arXiv 2411.02853 (the clipping is in its later versions).
+    Lesson: none.
     """
     return chain(
         scale_by_adopt(

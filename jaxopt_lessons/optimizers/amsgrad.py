@@ -16,8 +16,6 @@ The paper has no corrections (both flags False). With them the numbers are PyTor
 first steps counts a thousand times as much as a later one.
 
 State: ``count``, ``mu``, ``nu``, ``nu_max``, 12 bytes a parameter.
-
-Paper: Reddi, Kale & Kumar 2018, arXiv 1904.09237.
 """
 
 from typing import Any, NamedTuple
@@ -138,6 +136,11 @@ def amsgrad(
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       bias_correction_mu: divide the average of gradients by ``1 - b1^t`` before use; False in the paper.
       bias_correction_nu: divide the largest average of squares by ``1 - b2^t`` before use; False in the paper.
+
+    Use it: where a proof of convergence counts; in practice seldom better than Adam, and one outlier slows a weight for
+      good.
+    Paper: Reddi, Kale & Kumar 2018, arXiv 1904.09237.
+    Lesson: none.
     """
     return chain(
         scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu),

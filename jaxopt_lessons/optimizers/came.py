@@ -19,7 +19,7 @@ State: ``mu``, ``v_row``, ``v_col``, ``v``, ``res_row``, ``res_col``; about 4 by
 vector. An array ``[0.]`` stands where a leaf has no use for a field. Infinite and NaN entries are left out of all means
 and stay as they are. Complex leaves are refused.
 
-Paper: Luo et al. 2023, arXiv 2307.02047. The package pytorch-optimizer 4.1 scales the momentum of vectors by the
+The package pytorch-optimizer 4.1 scales the momentum of vectors by the
 learning rate, which neither the paper nor the authors' came-pytorch do.
 """
 
@@ -159,7 +159,7 @@ def came(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """CAME: Adafactor's memory with momentum, and steps that shrink where gradients disagree with it.
+    """CAME: Adafactor with momentum, slower where gradients disagree with it.
 
     Equivalent to ``chain(scale_by_came(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -175,6 +175,11 @@ def came(
       mu_dtype: dtype of the average of steps; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: for large models when memory is tight, in the place of ``adafactor`` with momentum; with a warm-up, since
+      its first steps are long.
+    Paper: Luo et al. 2023, arXiv 2307.02047.
+    Lesson: none.
     """
     return chain(
         scale_by_came(b1, b2, b3, eps, eps_confidence, clipping_threshold, mu_dtype),

@@ -8,8 +8,7 @@ factor ``sqrt(1 + learning_rate^2)``; the division takes it back. The learning r
 layer: 0.01 for most networks, and nothing else to tune. It needs a schedule to come to rest. A gradient of zeros still
 shrinks the weights.
 
-State: ``count``, 4 bytes in all. Paper: Bernstein et al. 2020, arXiv 2002.03432. Infinite and NaN entries are left out
-of the norms and stay as they are.
+State: ``count``, 0 bytes a parameter. Infinite and NaN entries are left out of the norms and stay as they are.
 """
 
 from typing import Any
@@ -34,7 +33,7 @@ def fromage_rule(g: jax.Array, p: jax.Array, learning_rate: jax.Array, min_norm:
 
 @gradient_transformation
 def fromage(learning_rate: NonNegativeOrSchedule, min_norm: NonNegativeOrSchedule = 1e-6) -> Any:
-    """Fromage: every layer changes by the same share of its length.
+    """Fromage: changes every layer by the same share of itself.
 
     Args:
       learning_rate: the relative length of each leaf's step, in ``[0, inf)``, or a schedule.
@@ -42,6 +41,10 @@ def fromage(learning_rate: NonNegativeOrSchedule, min_norm: NonNegativeOrSchedul
 
     Raises:
       InputError: ``update`` was called without ``params``.
+
+    Use it: where there is no time to tune: 0.01 to begin with, and a decay; not where layers should differ in speed.
+    Paper: Bernstein et al. 2020, arXiv 2002.03432.
+    Lesson: none.
 
     >>> tx = fromage(0.75)
     >>> params = jnp.array([4.0, 0.0])

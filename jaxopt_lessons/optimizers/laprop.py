@@ -12,8 +12,8 @@ Here every gradient is divided by what belonged to it, so ``b1`` and ``b2`` can 
 ``b2 = 0``: momentum of signs. The learning rate stays outside the average (the authors' code has it inside; the two are
 equal while it is constant).
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Ziyin, Wang & Ueda 2020, arXiv 2002.04839. Not to be
-confused with ADOPT, which divides by the root mean square of the gradients before.
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Not to be confused with ADOPT, which divides by the root mean
+square of the gradients before.
 """
 
 from typing import Any, NamedTuple
@@ -104,7 +104,9 @@ def laprop(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """LaProp: Adam with momentum and division in the other order, stable for any pair of betas.
+    """LaProp: Adam that divides first and averages then.
+
+    Stable for any pair of betas.
 
     Equivalent to ``chain(scale_by_laprop(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -117,6 +119,11 @@ def laprop(
       mu_dtype: dtype of the average of ratios; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: as ``adamw``, where ``b2`` must be small (signals that change fast, reinforcement learning), for which Adam
+      diverges.
+    Paper: Ziyin, Wang & Ueda 2020, arXiv 2002.04839.
+    Lesson: none.
     """
     return chain(
         scale_by_laprop(b1, b2, eps, mu_dtype),

@@ -10,9 +10,8 @@ layer to layer and one learning rate suits none. Biases and normalization layers
 ``lambda path, leaf: leaf.ndim > 1``. The momentum comes after the learning rate, as in the paper and in optax: a new
 learning rate acts on new gradients only.
 
-State: ``trace``, 4 bytes a parameter, and the learning rate's ``count``. Paper: You, Gitman & Ginsburg 2017, arXiv
-1708.03888, which writes ``|g| + weight_decay * |p|`` for the norm of the sum ``d``. Not to be confused with LAMB, the
-same for Adam.
+State: ``trace``, 4 bytes a parameter, and the learning rate's ``count``. The paper has
+``|g| + weight_decay * |p|`` in the place of the norm of the sum ``d``. Not to be confused with LAMB, the same for Adam.
 """
 
 from typing import Any
@@ -36,7 +35,7 @@ def lars(
     momentum: DecayRateOrSchedule = 0.9,
     nesterov: bool = False,
 ) -> Any:
-    """LARS: stochastic gradient descent with momentum for large batches.
+    """LARS: momentum with each layer's step proportional to the layer.
 
     Equivalent to ``chain(add_decayed_weights(weight_decay, weight_decay_mask), scale_by_trust_ratio(...),
     scale_by_learning_rate(learning_rate), trace(momentum, nesterov))``.
@@ -50,6 +49,11 @@ def lars(
       trust_ratio_mask: which leaves' steps are in proportion to the leaf, in the same ways.
       momentum: decay of the sum of steps, in ``[0, 1)``.
       nesterov: look one step ahead.
+
+    Use it: to reproduce recipes for ResNets with batches of thousands; tuned Nesterov momentum does as well there (Nado
+      et al. 2021, arXiv 2102.06356).
+    Paper: You, Gitman & Ginsburg 2017, arXiv 1708.03888.
+    Lesson: none.
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

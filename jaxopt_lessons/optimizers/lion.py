@@ -12,8 +12,6 @@ times smaller than AdamW's and a weight decay as many times larger. Like all sig
 
 State: ``count``, ``mu``, 4 bytes a parameter (2 with ``mu_dtype=bfloat16``). A complex entry is a pair of real ones. An
 infinite or NaN entry passes as it is, to be seen. With both betas 0 Lion is sign descent, with equal ones signum.
-
-Paper: Chen et al. 2023, arXiv 2302.06675.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -98,7 +96,7 @@ def lion(
     weight_decay: NonNegativeOrSchedule = 1e-3,
     mask: Mask | None = None,
 ) -> Any:
-    """Lion: sign descent with a momentum that looks ahead and decoupled weight decay.
+    """Lion: signs of a look-ahead momentum, with decoupled weight decay.
 
     Equivalent to ``chain(scale_by_lion(b1, b2, mu_dtype), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -111,6 +109,11 @@ def lion(
       mu_dtype: dtype of the average; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate. Three to ten times AdamW's.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: for large batches in half of Adam's memory, with a third to a tenth of AdamW's learning rate and as many
+      times its decay; poor in small batches.
+    Paper: Chen et al. 2023, arXiv 2302.06675.
+    Lesson: none.
     """
     return chain(
         scale_by_lion(b1, b2, mu_dtype), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)

@@ -13,8 +13,6 @@ numbers are PyTorch's ``NAdam``. Not to be confused with ``nadam``, which is Ada
 ``b1``, as in optax: the limit of a large ``momentum_decay``.
 
 State: ``count``, ``mu_product`` (P, one number), ``mu``, ``nu``, 8 bytes a parameter.
-
-Paper: Dozat 2016, "Incorporating Nesterov Momentum into Adam".
 """
 
 import math
@@ -126,7 +124,9 @@ def nadam_dozat(
     mu_dtype: Any = None,
     momentum_decay: NonNegativeOrSchedule = 4e-3,
 ) -> Any:
-    """NAdam with the momentum schedule of the paper and of PyTorch; ``nadam`` is optax's, without it.
+    """NAdam: Nesterov's Adam with a momentum that warms up.
+
+    The momentum schedule is that of the paper and of PyTorch; ``nadam`` is optax's, without it.
 
     Equivalent to ``chain(scale_by_nadam(...), scale_by_learning_rate(learning_rate))``.
 
@@ -138,5 +138,9 @@ def nadam_dozat(
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       momentum_decay: how fast the momentum rises from ``b1 / 2`` to ``b1``, in ``[0, inf)``.
+
+    Use it: to reproduce PyTorch's ``NAdam``; else ``nadam``, with one argument less.
+    Paper: Dozat 2016, Incorporating Nesterov Momentum into Adam.
+    Lesson: none.
     """
     return chain(scale_by_nadam(b1, b2, eps, eps_root, mu_dtype, momentum_decay), scale_by_learning_rate(learning_rate))

@@ -13,7 +13,7 @@
 divisor and bounds its step. The arguments ``nu1`` and ``nu2`` are the paper's letters; the state's ``nu`` is the second
 moment.
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Ma & Yarats 2018, arXiv 1810.06801.
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
 """
 
 from typing import Any, NamedTuple
@@ -122,7 +122,7 @@ def qhadam(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """QHAdam: Adam whose averages are mixed with the present gradient and its square.
+    """QHAdam: Adam whose averages are mixed with the present gradient.
 
     Equivalent to ``chain(scale_by_qhadam(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -137,6 +137,11 @@ def qhadam(
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: as ``adamw``, where rare large gradients disturb training: ``nu2`` below 1 bounds the step; else gains are
+      small.
+    Paper: Ma & Yarats 2018, arXiv 1810.06801.
+    Lesson: none.
     """
     return chain(
         scale_by_qhadam(b1, b2, nu1, nu2, eps, mu_dtype),

@@ -13,8 +13,6 @@ chance, and the step sizes collapse.
 State: ``step_sizes`` and ``prev_updates``, 8 bytes a parameter. This is PyTorch's Rprop (the paper's without its step
 back, "iRprop-" of Igel & Huesken 2003). optax 0.2.8 returns ``prev_updates`` of the step before: its first step is
 zero, all others come one step late. Not to be confused with RMSprop, its descendant for mini-batches.
-
-Paper: Riedmiller & Braun 1993.
 """
 
 from typing import Any, NamedTuple
@@ -105,7 +103,9 @@ def rprop(
     min_step_size: NonNegative = 1e-6,
     max_step_size: Positive = 50.0,
 ) -> Any:
-    """Rprop: each weight has a step size, which grows while its gradient keeps its sign and shrinks when it changes.
+    """Rprop: a step size for each weight, from gradient signs.
+
+    It grows while the gradient keeps its sign and shrinks when it changes.
 
     Equivalent to ``chain(scale_by_rprop(...), scale(-1.0))``.
 
@@ -118,5 +118,9 @@ def rprop(
 
     Raises:
       ValueError: ``min_step_size`` is not below ``max_step_size``, or a number is out of range.
+
+    Use it: for batch gradient descent on small data, without tuning; never in mini-batches.
+    Paper: Riedmiller & Braun 1993.
+    Lesson: none.
     """
     return chain(scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), scale(-1.0))

@@ -13,10 +13,8 @@ beta)`` does, ``sgd((1 - beta) * a, momentum=beta)`` does too. On a quadratic bo
 is stable for learning rates below ``2/h``, at momentum 0.9 the heavy ball below ``3.8/h`` and the average below
 ``38/h``.
 
-State: none without momentum, 4 bytes a parameter with it (and the learning rate's ``count``). Whether the descent is
+State: 0 bytes a parameter without momentum, 4 with it, and the learning rate's ``count``. Whether the descent is
 "stochastic", "mini-batch" or "batch" is decided by the gradients it is given, not here: see ``fit(batch_size=...)``.
-
-Papers: Polyak 1964; Nesterov 1983; Sutskever et al. 2013.
 """
 
 from typing import Any
@@ -36,7 +34,9 @@ def sgd(
     nesterov: bool = False,
     accumulator_dtype: Any = None,
 ) -> Any:
-    """Gradient descent: ``p = p - learning_rate * g``, or with ``m = momentum * m + g`` in the place of ``g``.
+    """SGD: steps down the gradient, with or without momentum.
+
+    ``p = p - learning_rate * g``, or with ``m = momentum * m + g`` in the place of ``g``.
 
     Equivalent to ``chain(trace(momentum, nesterov), scale_by_learning_rate(learning_rate))``.
 
@@ -48,6 +48,11 @@ def sgd(
 
     Raises:
       ValueError: ``nesterov`` without ``momentum``, or a number out of range.
+
+    Use it: for convolutional networks and whatever else is well scaled, with momentum 0.9 and a rate that is tuned and
+      decays; transformers train poorly with it.
+    Papers: Polyak 1964; Nesterov 1983; Sutskever et al. 2013.
+    Lessons: 1, mini-batch; 4, momentum.
     """
     _checks.require(momentum is not None or not nesterov, "sgd: nesterov=True needs a momentum, such as momentum=0.9.")
     memory = identity() if momentum is None else trace(momentum, nesterov, accumulator_dtype)
@@ -56,7 +61,7 @@ def sgd(
 
 @gradient_transformation
 def ema_momentum(learning_rate: NonNegativeOrSchedule, beta: DecayRateOrSchedule = 0.9, debias: bool = False) -> Any:
-    """The momentum of the course: step along the exponentially weighted average of the gradients.
+    """The momentum of the course: steps along an exponentially weighted average of gradients.
 
     ``v = beta * v + (1 - beta) * g``, ``p = p - learning_rate * v``. Across a narrow valley the gradients change sign
     and their average is small; along it they agree and the average stays.
@@ -67,5 +72,10 @@ def ema_momentum(learning_rate: NonNegativeOrSchedule, beta: DecayRateOrSchedule
       learning_rate: a number in ``[0, inf)`` or a schedule.
       beta: the average covers about ``1 / (1 - beta)`` gradients; 0.9, the course's choice, covers ten.
       debias: divide by ``1 - beta^t``. The course leaves it out: after ten steps it hardly matters.
+
+    Use it: to follow the course; published learning rates are those of ``sgd``, the same method with rates ``1 - beta``
+      as large.
+    Source: Ng 2017, Improving Deep Neural Networks (Coursera), week 2.
+    Lessons: 2, exponentially weighted averages; 3, bias correction; 4, momentum.
     """
     return chain(ema(beta, debias), scale_by_learning_rate(learning_rate))

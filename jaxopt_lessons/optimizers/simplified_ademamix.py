@@ -9,8 +9,6 @@
 A third less memory than AdEMAMix, and no schedule for ``alpha``. ``m`` grows to ``g / (1 - b1)``, so the learning rate
 is about ``1 - b1`` times Adam's. With ``alpha = 0`` it is Adam with that learning rate and without the correction of
 the momentum. State: the count ``t``, ``m``, ``n``, 8 bytes a parameter.
-
-Paper: Morwani et al. 2025, arXiv 2502.02431.
 """
 
 from typing import Any, NamedTuple
@@ -108,7 +106,7 @@ def simplified_ademamix(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """Simplified AdEMAMix: slow momentum and the present gradient, in the memory of Adam.
+    """Simplified AdEMAMix: Adam with a slow momentum plus the gradient.
 
     Equivalent to ``chain(scale_by_simplified_ademamix(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -122,6 +120,11 @@ def simplified_ademamix(
       eps_root: added inside the root.
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: in the place of ``ademamix`` with the memory of Adam, in small batches above all; its learning rate is ``1 -
+      b1`` times Adam's.
+    Paper: Morwani et al. 2025, arXiv 2502.02431.
+    Lesson: none.
     """
     return chain(
         scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root),

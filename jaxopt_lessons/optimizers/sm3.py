@@ -16,8 +16,6 @@ which exchange the usual ones. 4 bytes a parameter for the momentum and about no
 
 Departures from optax: scalars have a number of their own, where optax fails; sums stay finite; the learning rate may be
 a schedule. An infinite or NaN entry is left out of the sums. Complex leaves are refused.
-
-Paper: Anil et al. 2019, arXiv 1901.11150.
 """
 
 import functools
@@ -94,12 +92,16 @@ def scale_by_sm3(b1: DecayRateOrSchedule = 0.9, b2: WeightOrSchedule = 1.0, eps:
 
 @gradient_transformation
 def sm3(learning_rate: NonNegativeOrSchedule, momentum: DecayRateOrSchedule = 0.9) -> Any:
-    """SM3: Adagrad with almost no memory for the sums of squares.
+    """SM3: Adagrad with almost no memory for its sums.
 
     Equivalent to ``chain(scale_by_sm3(momentum), scale_by_learning_rate(learning_rate))``.
 
     Args:
       learning_rate: a number in ``[0, inf)`` or a schedule.
       momentum: the beta of the average of directions, in ``[0, 1)``.
+
+    Use it: where Adagrad would do and memory is tight: sparse features, very large embeddings.
+    Paper: Anil et al. 2019, arXiv 1901.11150.
+    Lesson: none.
     """
     return chain(scale_by_sm3(momentum), scale_by_learning_rate(learning_rate))

@@ -13,11 +13,9 @@ transformation that gets the parameters and what else ``update`` was called with
 loss of the present batch as a function of the parameters. As in the authors' code and in optax ``h`` is refreshed
 after the step; in the paper's pseudocode before it. ``h`` starts at 0 without a correction.
 
-Reported gains over AdamW were not found again at longer runs (Semenov et al. 2025, arXiv 2509.01440). optax's
-``verbose`` and ``print_win_rate_every_n_steps`` print from inside the compiled program and do not exist here.
+optax's ``verbose`` and ``print_win_rate_every_n_steps`` print from inside the compiled program and do not exist here.
 
-State: ``count``, ``mu``, ``nu`` (which is ``h``), ``hessian_fn_state``, 8 bytes a parameter. Paper: Liu et al. 2023,
-arXiv 2305.14342.
+State: ``count``, ``mu``, ``nu`` (which is ``h``), ``hessian_fn_state``, 8 bytes a parameter.
 """
 
 from typing import Any, NamedTuple
@@ -161,7 +159,7 @@ def sophia(
     hessian_diagonal_fn: Transformation = _HUTCHINSON,
     mu_dtype: Any = None,
 ) -> Any:
-    """Sophia: momentum over the Hessian's diagonal, clipped to the sign where that is too small.
+    """Sophia: momentum over estimated curvature, clipped.
 
     Equivalent to ``chain(scale_by_sophia(...), add_decayed_weights(weight_decay, weight_decay_mask),
     scale_by_learning_rate(learning_rate))``. Call it with the loss of the batch:
@@ -180,6 +178,11 @@ def sophia(
       update_interval: a new estimate after so many updates, at least 1.
       hessian_diagonal_fn: the transformation whose updates are the estimate.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+
+    Use it: for experiments with curvature; its gains over AdamW were not found again in longer runs (Semenov et al.
+      2025, arXiv 2509.01440).
+    Paper: Liu et al. 2023, arXiv 2305.14342.
+    Lesson: none.
     """
     return chain(
         scale_by_sophia(b1, b2, eps, gamma, clip_threshold, update_interval, hessian_diagonal_fn, mu_dtype),

@@ -14,7 +14,7 @@ signal has changed, loss spikes follow a few updates later. Dividing by ``r`` (A
 clipping the gradient. It divides the learning rate and so the decay too, which is why that is part of the rule.
 If ``r`` is not finite, nothing is divided: the infinite or NaN entries stay where they are.
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. Paper: Wortsman et al. 2023, arXiv 2304.13013.
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
 """
 
 from typing import Any, NamedTuple
@@ -122,7 +122,7 @@ def stable_adamw(
     mask: Mask | None = None,
     mu_dtype: Any = None,
 ) -> Any:
-    """StableAdamW: AdamW that slows a leaf down while its gradients are larger than its average knows.
+    """StableAdamW: AdamW that slows down where gradients outgrow their average.
 
     Equivalent to ``chain(scale_by_stable_adamw(...), scale_by_learning_rate(learning_rate))``.
 
@@ -134,6 +134,10 @@ def stable_adamw(
       weight_decay: in ``[0, inf)``, multiplied by the learning rate.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+
+    Use it: against loss spikes of large models, in low precision too, in the place of gradient clipping.
+    Paper: Wortsman et al. 2023, arXiv 2304.13013.
+    Lesson: none.
     """
     return chain(
         scale_by_stable_adamw(b1, b2, eps, weight_decay, mask, mu_dtype), scale_by_learning_rate(learning_rate)

@@ -15,8 +15,6 @@ weights towards minus infinity by some 1e-3 learning rates at the start, and mov
 default ``eps`` is the authors' advice.
 
 State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
-
-Paper: Zaheer et al. 2018, "Adaptive Methods for Nonconvex Optimization".
 """
 
 from typing import Any, NamedTuple
@@ -111,7 +109,7 @@ def yogi(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-3,
 ) -> Any:
-    """Yogi: Adam whose effective learning rates rise slowly when gradients fade.
+    """Yogi: Adam whose step sizes rise slowly when gradients fade.
 
     Equivalent to ``chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))``.
 
@@ -120,5 +118,10 @@ def yogi(
       b1: the beta of the average of gradients, in ``[0, 1)``.
       b2: 1 minus the share of ``g^2`` by which ``v`` moves, in ``[0, 1)``.
       eps: added to the root.
+
+    Use it: for sparse or rare gradients (federated training, embeddings), where Adam's steps shoot up in between; clip
+      the gradients.
+    Paper: Zaheer et al. 2018, Adaptive Methods for Nonconvex Optimization.
+    Lesson: none.
     """
     return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
