@@ -344,7 +344,7 @@ def _check_state_shapes(updates: Updates, leaves: list[Any], column: list[Any], 
     for i, (leaf, state_leaf) in enumerate(zip(leaves, column, strict=True)):
         if has_shape is True and np.shape(leaf) != np.shape(state_leaf):
             _checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
-        expected = has_shape(leaf) if callable(has_shape) else None
+        expected: Any = has_shape(leaf) if callable(has_shape) else None
         if expected is not None and expected != np.shape(state_leaf):
             _checks.wrong_state_shape(_path(updates, i), leaf, state_leaf, expected)
 
