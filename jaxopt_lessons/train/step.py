@@ -83,7 +83,9 @@ def _make_step(loss_fn: Callable[..., Any], tx: Transformation) -> Any:
       loss_fn: ``loss_fn(params, batch)`` or ``loss_fn(params, batch, key)``; ``key`` is new at each step, and None when
         the loss is measured on validation data. It returns a scalar, a vector ``[batch]`` or a ``Weighted``, alone or
         with a dict of metrics.
-      tx: the optimizer: a gradient transformation, or a pair of functions such as optax's.
+      tx: the optimizer: a gradient transformation, or a pair of functions such as optax's. Its ``update`` is called
+        with all that an optimizer may want to know of the batch: ``value``, ``grad``, ``value_fn(params)`` (also called
+        ``obj_fn``) and ``grad_fn(params, i)``, for Polyak's step size, Sophia or sharpness-aware minimization.
 
     Returns:
       A pure function ``step(state, batch) -> (state, metrics)``. It is not compiled: put it into ``jit``, ``vmap`` or
@@ -98,9 +100,16 @@ def _make_step(loss_fn: Callable[..., Any], tx: Transformation) -> Any:
             loss, metrics = measure(loss_fn, params, batch, key, mask)
             return loss.mean(), (loss.weight, metrics)
 
+        def value_fn(params: Params) -> jax.Array:
+            return objective(params)[0]
+
+        def grad_fn(params: Params, _: Any = None) -> Params:
+            return jax.tree.map(_descent_convention, jax.grad(value_fn)(params))
+
         (loss, (weight, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         grads = jax.tree.map(_descent_convention, grads)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
+        extra = {"value": loss, "grad": grads, "value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
         new_state = state._replace(
             step=numerics.increment(state.step),
             cursor=numerics.increment(state.cursor),

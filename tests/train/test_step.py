@@ -479,3 +479,37 @@ def test_a_step_of_something_else_is_refused(arguments, error, message):
 def test_the_state_of_another_optimizer_is_refused():
     with pytest.raises(jl.InputError, match="expected the state ScaleByAdamState that init returned"):
         jl.make_step(example_loss, jl.adam(0.1))(jl.init_state(network(), SGD), BATCH)
+
+
+def test_the_optimizer_is_told_about_the_batch():
+    """Value, gradient, and the functions that calculate both elsewhere on the same batch with the same key."""
+    x, y = jnp.arange(6.0).reshape(3, 2), jnp.array([1.0, -1.0, 2.0])
+
+    def loss_fn(params, batch, key):
+        images, labels = batch
+        return (images @ params - labels + jax.random.normal(key)) ** 2
+
+    seen = {}
+
+    def update(updates, state, params, *, value, grad, value_fn, obj_fn, grad_fn):
+        seen.update(value=value, grad=grad, here=value_fn(params), obj=obj_fn(params), grad_here=grad_fn(params, 0))
+        return updates, state
+
+    tx = jl.GradientTransformation(lambda params: (), update)
+    step = jl.make_step(loss_fn, tx)
+    step(jl.init_state(jnp.ones(2), tx, key=3), (x, y))
+    assert seen["value"] == seen["here"] == seen["obj"] != 0
+    np.testing.assert_array_equal(seen["grad"], seen["grad_here"])
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [jl.polyak_sgd(), jl.sophia(0.1), jl.sam(jl.sgd(0.05), jl.sgd(0.01), opaque_mode=True), jl.momo_adam(0.1)],
+    ids=lambda tx: tx.name,
+)
+def test_optimizers_that_ask_about_the_batch_train_in_fit(tx):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((64, 3)), jnp.float32)
+    y = x @ jnp.array([1.0, 2.0, 3.0])
+    step = jl.make_step(lambda params, batch: (batch[0] @ params - batch[1]) ** 2, tx)
+    out = jl.fit(step, jl.init_state(jnp.zeros(3), tx), (x, y), epochs=40, batch_size=16, progress=False)
+    np.testing.assert_allclose(out.state.params, [1.0, 2.0, 3.0], atol=0.1)
