@@ -504,12 +504,17 @@ def test_the_optimizer_is_told_about_the_batch():
 
 @pytest.mark.parametrize(
     "tx",
-    [jl.polyak_sgd(), jl.sophia(0.1), jl.sam(jl.sgd(0.05), jl.sgd(0.01), opaque_mode=True), jl.momo_adam(0.1)],
+    [
+        jl.polyak_sgd(),
+        jl.sophia(jl.cosine_decay_schedule(0.1, 600), b1=0.9),
+        jl.sam(jl.sgd(0.05), jl.sgd(0.01), opaque_mode=True),
+        jl.momo_adam(0.1),
+    ],
     ids=lambda tx: tx.name,
 )
 def test_optimizers_that_ask_about_the_batch_train_in_fit(tx):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((64, 3)), jnp.float32)
     y = x @ jnp.array([1.0, 2.0, 3.0])
     step = jl.make_step(lambda params, batch: (batch[0] @ params - batch[1]) ** 2, tx)
-    out = jl.fit(step, jl.init_state(jnp.zeros(3), tx), (x, y), epochs=40, batch_size=16, progress=False)
+    out = jl.fit(step, jl.init_state(jnp.zeros(3), tx), (x, y), epochs=150, batch_size=16, progress=False)
     np.testing.assert_allclose(out.state.params, [1.0, 2.0, 3.0], atol=0.1)
