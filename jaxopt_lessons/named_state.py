@@ -136,10 +136,7 @@ def _entries(part: Part) -> Iterator[tuple[Names, Any]]:
         if id(leaf) not in owned:
             yield tuple(_checks.path_name((key,)) for key in path), leaf
     for one in parts:
-        nested = list(_walk(one))
-        # A part under its own name (label, field) is a level; one under the name of its transformation is not.
-        prefix = (one.name,) if one.name != one.tx.name else ()
-        yield from ((prefix + names, position) for names, position in nested)
+        yield from _walk(one)
 
 
 def _flat(tree: PyTree, names: Names = ()) -> Iterator[tuple[Names, Any]]:

@@ -36,7 +36,43 @@ def mars(package, parameters, scale=1.0, **arguments):
     return optimizer
 
 
+def adam_mini(package, parameters, name, **arguments):
+    """The package knows blocks by the names of the parameters."""
+    named = [(name, parameter) for parameter in parameters]
+    return package.Adam_mini(named, 0.1, (0.8, 0.95), 1e-3, verbose=False, **arguments)
+
+
 PAIRS = {
+    "adam_mini of a neuron": (
+        "adam_mini",
+        jl.adam_mini(0.1, 0.8, 0.95, 1e-3, weight_decay=0.3, blocks=(0,)),
+        lambda package, p: adam_mini(package, p, "mlp", weight_decay=0.3),
+    ),
+    "adam_mini of a head": (
+        "adam_mini",
+        jl.adam_mini(0.1, 0.8, 0.95, 1e-3, weight_decay=0.3, blocks=((0, 2),)),
+        lambda package, p: adam_mini(package, p, "wq", weight_decay=0.3, dim=6, n_heads=6),  # 6 entries a head
+    ),
+    "adam_mini of a tensor": (
+        "adam_mini",
+        jl.adam_mini(0.1, 0.8, 0.95, 1e-3, blocks=()),
+        lambda package, p: adam_mini(package, p, "norm"),
+    ),
+    "adam_mini of an entry": (
+        "adam_mini",
+        jl.adam_mini(0.1, 0.8, 0.95, 1e-3, blocks=(0, 1)),
+        lambda package, p: adam_mini(package, p, "bias"),
+    ),
+    "came": (
+        "came_pytorch",
+        jl.came(0.01, weight_decay=0.3),
+        lambda package, p: package.CAME(p, 0.01, weight_decay=0.3),
+    ),
+    "came with other numbers": (
+        "came_pytorch",
+        jl.came(0.01, 0.8, 0.95, 0.97, 1e-3, 1e-2, 0.7),
+        lambda package, p: package.CAME(p, 0.01, (1e-3, 1e-2), 0.7, (0.8, 0.95, 0.97)),
+    ),
     "lion": (
         "lion_pytorch",
         jl.lion(0.1, 0.8, 0.95, weight_decay=0.3),
@@ -153,3 +189,79 @@ def test_twenty_steps(name):
             params = jl.apply_updates(params, updates)
     tolerance = TOLERANCES.get(name, 1e-12)
     np.testing.assert_allclose(np.asarray(params), weights.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_came_on_vectors_and_on_stacks_of_matrices():
+    """Vectors are not factored; of three axes the last two are."""
+    torch, package = pytest.importorskip("torch"), pytest.importorskip("came_pytorch")
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal(5), rng.standard_normal((2, 4, 3))
+    weights = [torch.nn.Parameter(torch.from_numpy(x.copy())) for x in first]
+    optimizer = package.CAME(weights, 0.01)
+    tx = jl.came(0.01)
+    with jax.enable_x64(True):
+        params = tuple(map(jnp.asarray, first))
+        state = tx.init(params)
+        for _ in range(20):
+            grads = [rng.standard_normal(x.shape) + 0.5 * x.detach().numpy() for x in weights]
+            for weight, grad in zip(weights, grads, strict=True):
+                weight.grad = torch.from_numpy(grad)
+            optimizer.step()
+            updates, state = tx.update(tuple(map(jnp.asarray, grads)), state, params)
+            params = jl.apply_updates(params, updates)
+    for ours, theirs in zip(params, weights, strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_sharpness_aware_minimization(adaptive):
+    """Twenty steps on a function of two leaves, with the second gradient at the point the package climbed to."""
+    torch, package = pytest.importorskip("torch"), pytest.importorskip("pytorch_optimizer")
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    weights = [torch.nn.Parameter(torch.from_numpy(x.copy())) for x in first]
+    optimizer = package.SAM(weights, torch.optim.Adam, rho=0.3, adaptive=adaptive, perturb_eps=0.0, lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = sum((x**4 / 4 + torch.sin(3 * x)).sum() for x in weights)
+        loss.backward()
+        return loss
+
+    for _ in range(20):
+        closure()
+        optimizer.step(closure)
+
+    climb = jl.adaptive_normalize(eta=0.0) if adaptive else jl.normalize()
+    tx = jl.sam(jl.adam(0.1), jl.chain(climb, jl.scale(-0.3)), opaque_mode=True)
+
+    def grad_fn(params, i=0):
+        return jax.tree.map(lambda x: x**3 + 3 * jnp.cos(3 * x), params)
+
+    with jax.enable_x64(True):
+        params = tuple(map(jnp.asarray, first))
+        state = tx.init(params)
+        for _ in range(20):
+            updates, state = tx.update(grad_fn(params), state, params, grad_fn=grad_fn)
+            params = jl.apply_updates(params, updates)
+    for ours, theirs in zip(params, weights, strict=True):
+        # The package calculates the norm in float32.
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-7, atol=1e-7)
+
+
+def test_lookahead():
+    """Fast weights at every step, for two and a half cycles and more."""
+    torch, package = pytest.importorskip("torch"), pytest.importorskip("pytorch_optimizer")
+    rng = np.random.default_rng(0)
+    first, noise = rng.standard_normal((4, 3)), rng.standard_normal((22, 4, 3))
+    weights = torch.nn.Parameter(torch.from_numpy(first.copy()))
+    optimizer = package.Lookahead(torch.optim.Adam([weights], lr=0.1), k=5, alpha=0.3, pullback_momentum="none")
+    with jax.enable_x64(True):
+        tx, params = jl.lookahead(jl.adam(0.1), sync_period=5, slow_step_size=0.3), jnp.asarray(first)
+        state = tx.init(params)
+        for n in noise:
+            weights.grad = torch.from_numpy(n) + 0.5 * weights.detach()
+            optimizer.step()
+            updates, state = tx.update(jnp.asarray(n) + 0.5 * params, state, params)
+            params = jl.apply_updates(params, updates)
+            np.testing.assert_allclose(params, weights.detach().numpy(), rtol=1e-10, atol=1e-12)

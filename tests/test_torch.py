@@ -142,3 +142,67 @@ def test_losses(name):
         "soft_margin": lambda: f.cross_entropy(tx, torch.softmax(ty, 1), reduction="none"),
     }[name]()
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-12)
+
+
+AVERAGES = {
+    "ema": (
+        lambda tx: jl.ema_params(tx, 0.9, debias=False),
+        lambda utils: {"multi_avg_fn": utils.get_ema_multi_avg_fn(0.9)},
+    ),
+    "swa": (jl.swa_params, lambda utils: {}),
+    "swa at the end of cycles": (lambda tx: jl.swa_params(tx, start=5, every=3), lambda utils: {}),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages_of_parameters(name):
+    """``torch.optim.swa_utils``, updated after the same steps."""
+    torch = pytest.importorskip("torch")
+    make, arguments = AVERAGES[name]
+    start, every = (5, 3) if "cycles" in name else (0, 1)
+    rng = np.random.default_rng(0)
+    model = torch.nn.Linear(3, 4, bias=False).double()
+    weights = model.weight
+    first = weights.detach().numpy().copy()
+    optimizer = torch.optim.Adam([weights], lr=0.1)
+    averaged = torch.optim.swa_utils.AveragedModel(model, **arguments(torch.optim.swa_utils))
+    noise = rng.standard_normal((20, *first.shape))
+    for t, n in enumerate(noise, 1):
+        weights.grad = torch.from_numpy(n) + 0.5 * weights.detach()
+        optimizer.step()
+        if t > start and (t - start) % every == 0:
+            averaged.update_parameters(model)
+
+    with jax.enable_x64(True):
+        tx, params = make(jl.adam(0.1)), jnp.asarray(first)
+        state = tx.init(params)
+        for n in noise:
+            updates, state = tx.update(jnp.asarray(n) + 0.5 * params, state, params)
+            params = jl.apply_updates(params, updates)
+        actual = jl.eval_params(tx, state, params)
+    np.testing.assert_allclose(actual, averaged.module.weight.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (5,), (2, 4, 3)], ids=str)
+def test_adafactor(shape):
+    """torch factors the last two axes, here the largest, limits the learning rate and adds a tiny eps elsewhere."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    first, noise = rng.standard_normal(shape), rng.standard_normal((20, *shape))
+    weights = torch.nn.Parameter(torch.from_numpy(first.copy()))
+    optimizer = torch.optim.Adafactor([weights], lr=0.5, beta2_decay=-0.7, eps=(1e-15, 1e-3))
+    for n in noise:
+        weights.grad = torch.from_numpy(n) + 0.5 * weights.detach()
+        optimizer.step()
+
+    def rate(count):
+        return jnp.minimum(0.5, 1 / jnp.sqrt(count.astype(jnp.float64) + 1))
+
+    tx = jl.adafactor(rate, min_dim_size_to_factor=1, decay_rate=0.7)
+    with jax.enable_x64(True):
+        params = jnp.asarray(first)
+        state = tx.init(params)
+        for n in noise:
+            updates, state = tx.update(jnp.asarray(n) + 0.5 * params, state, params)
+            params = jl.apply_updates(params, updates)
+    np.testing.assert_allclose(params, weights.detach().numpy(), rtol=1e-7, atol=1e-7)

@@ -67,7 +67,7 @@ def apply_if_finite(inner: Transformation, max_consecutive_errors: Offset) -> An
         )
 
     def update(updates: Updates, state: ApplyIfFiniteState, params: Params | None = None, **extra: Any) -> Any:
-        gives_up = state.notfinite_count >= jnp.asarray(max_consecutive_errors).astype(jnp.int32)
+        gives_up = numerics.increment(state.notfinite_count) > jnp.asarray(max_consecutive_errors).astype(jnp.int32)
         # Where the result is not wanted, zeros go in: a derivative would meet the NaN on the way not taken.
         finite = tree.all_finite(updates)
         seen = tree.map_leaves(keep_rule, updates, keeps=finite | gives_up)

@@ -32,7 +32,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import Functions, Part, Transformation, apply_updates, chain, gradient_transformation
+from jaxopt_lessons.core import (
+    Functions,
+    GradientTransformation,
+    Part,
+    Transformation,
+    apply_updates,
+    chain,
+    gradient_transformation,
+)
 from jaxopt_lessons.transforms.adaptive_normalize import adaptive_normalize
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.types import Convert, NonNegative, NonNegativeOrSchedule, Params, State, Updates
@@ -90,33 +98,36 @@ def sam(
     Array([-1.1], dtype=float32)
     """
 
+    def seen(tx: GradientTransformation, params: Params) -> Params:
+        # As in a chain, half precision is rounded once, after the last stage.
+        return params if tx.takes_half_precision else tree.widen(params)
+
     def init(params: Params) -> SAMState:
-        wide = tree.widen(params)
+        opt_state, adv_state = (tx.init(seen(tx, params)) for tx in (optimizer, adv_optimizer))
         cache = None if opaque_mode else tree.copy_like(params)
-        return SAMState(numerics.zero_count(), optimizer.init(wide), adv_optimizer.init(wide), cache)
+        return SAMState(numerics.zero_count(), opt_state, adv_state, cache)
 
     def fresh_adversary(params: Params, updates: Updates, adv_state: State) -> State:
         if not reset_state:
             return adv_state
-        fresh = adv_optimizer.init(tree.widen(apply_updates(params, updates)))
+        fresh = adv_optimizer.init(seen(adv_optimizer, apply_updates(params, updates)))
         return tree.states_like(fresh, adv_state)
 
     def transparent_update(updates: Updates, state: SAMState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
             _checks.params_needed()
-        wide, steps = tree.widen(params), state.steps_since_sync
-        grads, cache = tree.map_leaves(
-            remember_rule, tree.widen(updates), state.cache, params=wide, read=(wide,), begins=steps == 0
-        )
+        tree.check_updates(updates, params)
+        steps, grads = state.steps_since_sync, tree.widen(updates)
+        _, cache = tree.map_leaves(remember_rule, grads, state.cache, read=(params,), begins=steps == 0)
 
         def descend(opt_state: State, adv_state: State) -> Any:
-            before = tree.merge(wide, tree.cast_like(cache, wide))
-            u, new_state = optimizer.update(grads, opt_state, before, **extra)
-            u = tree.map_leaves(back_rule, u, params=params, read=(cache, wide))
+            before = tree.merge(params, tree.cast_like(cache, params))
+            u, new_state = optimizer.update(grads, opt_state, seen(optimizer, before), **extra)
+            u = tree.map_leaves(back_rule, u, params=params, read=(cache, params))
             return u, tree.states_like(new_state, opt_state), fresh_adversary(params, u, adv_state)
 
         def climb(opt_state: State, adv_state: State) -> Any:
-            u, new_state = adv_optimizer.update(grads, adv_state, wide, **extra)
+            u, new_state = adv_optimizer.update(grads, adv_state, seen(adv_optimizer, params), **extra)
             return tree.map_leaves(uphill_rule, u, params=params), opt_state, tree.states_like(new_state, adv_state)
 
         descends = steps >= sync_period - 1
@@ -130,12 +141,13 @@ def sam(
             _checks.params_needed()
         point, adv_state = params, state.adv_state
         for i in range(sync_period - 1):
-            u, adv_state = adv_optimizer.update(updates, adv_state, point, **extra)
+            u, adv_state = adv_optimizer.update(tree.widen(updates), adv_state, seen(adv_optimizer, point), **extra)
             point = apply_updates(point, tree.map_leaves(uphill_rule, u, params=params))
             updates = grad_fn(point, i)
             if batch_axis_name is not None:
                 updates = jax.lax.pmean(updates, axis_name=batch_axis_name)
-        updates, opt_state = optimizer.update(updates, state.opt_state, params, **extra)
+        updates, opt_state = optimizer.update(tree.widen(updates), state.opt_state, seen(optimizer, params), **extra)
+        updates = tree.cast_like(updates, params)
         adv_state = fresh_adversary(params, updates, adv_state)
         return updates, SAMState(numerics.zero_count(), opt_state, adv_state, None)
 
