@@ -1,6 +1,6 @@
 """Optimizers for JAX that are values, train whole runs in one compiled program, and can be looked into."""
 
-from jaxopt_lessons import losses, tree, types
+from jaxopt_lessons import losses, projections, tree, types
 from jaxopt_lessons._checks import InputError
 from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
@@ -22,21 +22,32 @@ from jaxopt_lessons.optimizers.ademamix import ScaleByAdemamixState, ademamix, s
 from jaxopt_lessons.optimizers.adopt import ScaleByAdoptState, adopt, scale_by_adopt
 from jaxopt_lessons.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from jaxopt_lessons.optimizers.came import ScaleByCameState, came, scale_by_came
+from jaxopt_lessons.optimizers.cocob import COCOBState, cocob, scale_by_cocob
+from jaxopt_lessons.optimizers.dadapt_adamw import DAdaptAdamWState, dadapt_adamw
+from jaxopt_lessons.optimizers.distance_over_gradients import ScaleByDistanceOverGradientsState
+from jaxopt_lessons.optimizers.distance_over_gradients import scale_by_distance_over_gradients
+from jaxopt_lessons.optimizers.dog import DoGState, dog, scale_by_dog
+from jaxopt_lessons.optimizers.dowg import DoWGState, dowg, scale_by_dowg
 from jaxopt_lessons.optimizers.fromage import fromage
 from jaxopt_lessons.optimizers.laprop import ScaleByLapropState, laprop, scale_by_laprop
 from jaxopt_lessons.optimizers.lars import lars
 from jaxopt_lessons.optimizers.lion import ScaleByLionState, lion, scale_by_lion
 from jaxopt_lessons.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
 from jaxopt_lessons.optimizers.mars import ScaleByMarsState, mars, scale_by_mars
+from jaxopt_lessons.optimizers.momo import MomoState, momo
+from jaxopt_lessons.optimizers.momo_adam import MomoAdamState, momo_adam
 from jaxopt_lessons.optimizers.nadam import ScaleByNadamState, nadam_dozat, scale_by_nadam
 from jaxopt_lessons.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_lessons.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
 from jaxopt_lessons.optimizers.optimistic import optimistic_gradient_descent
+from jaxopt_lessons.optimizers.polyak_sgd import polyak_sgd
+from jaxopt_lessons.optimizers.prodigy import ProdigyState, prodigy
 from jaxopt_lessons.optimizers.qhadam import ScaleByQhadamState, qhadam, scale_by_qhadam
 from jaxopt_lessons.optimizers.qhm import ScaleByQhmState, qhm, scale_by_qhm
 from jaxopt_lessons.optimizers.radam import ScaleByRadamState, radam, scale_by_radam
-from jaxopt_lessons.optimizers.rmsprop import ScaleByRmsState, rmsprop, scale_by_rms
+from jaxopt_lessons.optimizers.rmsprop import rmsprop
 from jaxopt_lessons.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
+from jaxopt_lessons.optimizers.schedule_free import schedule_free_adamw, schedule_free_radam, schedule_free_sgd
 from jaxopt_lessons.optimizers.sgd import ema_momentum, sgd
 from jaxopt_lessons.optimizers.sign import sign_sgd, signum
 from jaxopt_lessons.optimizers.simplified_ademamix import ScaleBySimplifiedAdEMAMixState, scale_by_simplified_ademamix
@@ -66,12 +77,17 @@ from jaxopt_lessons.transforms.centralize import centralize
 from jaxopt_lessons.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
 from jaxopt_lessons.transforms.ema import EmaState, ema
 from jaxopt_lessons.transforms.hutchinson import HutchinsonState, hutchinson_estimator_diag_hessian
+from jaxopt_lessons.transforms.keep_params import keep_params_in, keep_params_nonnegative
 from jaxopt_lessons.transforms.learning_rate import ScaleByScheduleState, scale_by_learning_rate, scale_by_schedule
 from jaxopt_lessons.transforms.noise import AddNoiseState, add_noise
 from jaxopt_lessons.transforms.normalize import normalize, normalize_by_update_norm
 from jaxopt_lessons.transforms.optimistic import ScaleByOptimisticGradientState, scale_by_optimistic_gradient
 from jaxopt_lessons.transforms.param_block import scale_by_param_block_norm, scale_by_param_block_rms
+from jaxopt_lessons.transforms.per_example import per_example_global_norm_clip, per_example_layer_norm_clip
+from jaxopt_lessons.transforms.polyak import scale_by_polyak
+from jaxopt_lessons.transforms.rms import ScaleByRmsState, scale_by_rms
 from jaxopt_lessons.transforms.scale import scale
+from jaxopt_lessons.transforms.scale_gradient import scale_gradient
 from jaxopt_lessons.transforms.sign import scale_by_sign
 from jaxopt_lessons.transforms.snapshot import SnapshotState, snapshot
 from jaxopt_lessons.transforms.stateless import init_empty_state, stateless, stateless_with_tree_map
@@ -80,24 +96,30 @@ from jaxopt_lessons.transforms.trace import TraceState, trace
 from jaxopt_lessons.transforms.trust_ratio import scale_by_trust_ratio
 from jaxopt_lessons.transforms.weight_decay import add_cautious_weight_decay, add_decayed_weights
 from jaxopt_lessons.transforms.zero import set_to_zero
+from jaxopt_lessons.transforms.zero_nans import ZeroNansState, zero_nans
 from jaxopt_lessons.tree import global_norm
 from jaxopt_lessons.wrappers.apply_if_finite import ApplyIfFiniteState, apply_if_finite, skip_nonfinite
 from jaxopt_lessons.wrappers.average_params import AverageParamsState, ema_params, polynomial_average_params, swa_params
 from jaxopt_lessons.wrappers.cautious import cautious
-from jaxopt_lessons.wrappers.kahan import KahanState, kahan
-from jaxopt_lessons.wrappers.master_weights import MasterWeightsState, master_weights
-from jaxopt_lessons.wrappers.split_master_weights import SplitMasterWeightsState, split_master_weights
-from jaxopt_lessons.wrappers.stochastic_rounding import StochasticRoundingState, stochastic_rounding
 from jaxopt_lessons.wrappers.conditionally import ConditionallyTransformState, conditionally_mask
 from jaxopt_lessons.wrappers.conditionally import conditionally_transform
 from jaxopt_lessons.wrappers.extra_args import with_extra_args_support
 from jaxopt_lessons.wrappers.flatten import flatten
 from jaxopt_lessons.wrappers.groups import group_labels, groups
+from jaxopt_lessons.wrappers.kahan import KahanState, kahan
 from jaxopt_lessons.wrappers.lookahead import LookaheadState, lookahead
 from jaxopt_lessons.wrappers.masked import MaskedState, freeze, masked, selective_transform
+from jaxopt_lessons.wrappers.mechanize import MechanicState, mechanize
+from jaxopt_lessons.wrappers.master_weights import MasterWeightsState, master_weights
+from jaxopt_lessons.wrappers.moment_dtypes import MomentDtypesState, moment_dtypes
 from jaxopt_lessons.wrappers.monitor import MonitorState, monitor
 from jaxopt_lessons.wrappers.multi_steps import MultiSteps, MultiStepsState, skip_large_updates, skip_not_finite
 from jaxopt_lessons.wrappers.named_chain import named_chain
 from jaxopt_lessons.wrappers.partition import PartitionState, multi_transform, partition
+from jaxopt_lessons.wrappers.precision import with_precision
 from jaxopt_lessons.wrappers.sam import SAMState, asam, sam
+from jaxopt_lessons.wrappers.schedule_free import ScheduleFreeState, schedule_free
+from jaxopt_lessons.wrappers.split_master_weights import SplitMasterWeightsState, split_master_weights
+from jaxopt_lessons.wrappers.split_real_and_imaginary import SplitRealAndImaginaryState, split_real_and_imaginary
+from jaxopt_lessons.wrappers.stochastic_rounding import StochasticRoundingState, stochastic_rounding
 from jaxopt_lessons.wrappers.target_params import incremental_update, periodic_update

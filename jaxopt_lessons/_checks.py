@@ -354,6 +354,18 @@ def wrong_blocks(path: Sequence[Any], shape: tuple[int, ...], kept: Any, problem
     )
 
 
+def examples(grads: Any) -> None:
+    """Raises unless all leaves have a first axis of the same length."""
+    sizes = set()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+        sizes.add(np.shape(leaf)[:1])
+        if len(sizes) > 1 or () in sizes:
+            raise InputError(
+                f"at {path_name(path)!r} the gradient is {describe(leaf)}: all leaves need a first axis of the same "
+                "number of examples, as jax.vmap(jax.grad(loss), in_axes=(None, 0)) gives them."
+            )
+
+
 def units_unknown(shape: tuple[int, ...]) -> NoReturn:
     raise InputError(f"a leaf has the shape {list(shape)}: say with axis=... along which axes a unit's weights lie.")
 

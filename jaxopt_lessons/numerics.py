@@ -121,9 +121,8 @@ def dot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def scale_of(largest: jax.Array) -> jax.Array:
     """What to divide entries up to ``largest`` by so that they can be squared; a constant for derivatives."""
-    tiny = float(
-        jnp.finfo(largest.dtype).tiny
-    )  # The reciprocal of a larger scale would be subnormal, and flushed to 0.
+    tiny = float(jnp.finfo(largest.dtype).tiny)
+    # The reciprocal of a scale above 1 / tiny would be subnormal, and flushed to 0.
     usable = jnp.isfinite(largest) & (largest > 0)
     return jax.lax.stop_gradient(jnp.where(usable, jnp.clip(largest, tiny, 1 / tiny), 1))
 

@@ -188,7 +188,8 @@ def test_unknown_extras_are_accepted(case: Case):
     tx = case.make()
     params = tree_of()
     plain = case.update(tx)(params, tx.init(params), params)
-    assert_close(case.update(tx)(params, tx.init(params), params, value=1.0, anything=None), plain, rtol=0)
+    extras = {"value": 1.0, "anything": None, **case.extras}
+    assert_close(case.update(tx)(params, tx.init(params), params, **extras), plain, rtol=0)
 
 
 @every_case
@@ -341,7 +342,7 @@ def test_one_huge_gradient_does_not_stop_a_weight_for_ever(case: Case, dtype, hu
     assert all(np.all(np.isfinite(np.asarray(leaf, np.float64))) for leaf in jax.tree.leaves(state))
     # A decaying memory of 1e20 needs some time to fade; the point is that it does.
     update = jax.jit(case.update(tx))
-    for _ in range(20):
+    for _ in range(case.forgets):
         updates, state = update(jnp.ones(3, dtype), state, params)
     assert np.all(np.isfinite(np.asarray(updates, np.float64)))
     if not {"nu", "sum_of_squares"} & case.fields:
@@ -367,10 +368,7 @@ def test_non_finite_gradients_are_seen_and_stay_where_they_are(case: Case, bad):
     tx = case.make()
     params = jnp.ones(3)
     updates, _ = case.update(tx)(jnp.array([bad, 1.0, 2.0]), tx.init(params), params)
-    if case.name == "clip" and np.isinf(bad):  # limiting entries is what clip is for
-        np.testing.assert_allclose(updates, [np.sign(bad) * 0.5, 0.5, 0.5])
-        return
-    assert not np.isfinite(updates[0])
+    assert np.isfinite(updates[0]) == any(np.array_equal(bad, hidden, equal_nan=True) for hidden in case.hides)
     assert np.all(np.isfinite(updates[1:]))
     assert np.all(updates[1:] != 0)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.optimizers.radam import terms_held
+from jaxopt_lessons.schedules.rectification import terms_held
 
 
 def trajectory(tx, grads):

@@ -25,8 +25,8 @@ ALSO_CALLED = {
 }
 """Names of optax's states and what they are called here."""
 
-LEFT_BEHIND = {"b1", "rng_key"}
-"""Fields of optax's states that are arguments here: hyperparameters, and keys of random numbers."""
+LEFT_BEHIND = {"b1", "rng_key", "step_count"}
+"""Fields of optax's states that are arguments here, hyperparameters and keys of random numbers; and a count from 1."""
 
 
 class Record(NamedTuple):
@@ -142,6 +142,7 @@ def _fields(state: Any, without: list[Any]) -> dict[str, dict[str, Any]]:
 def _count(records: list[Record]) -> Any:
     """The number of updates that a state tells."""
     counts = [record.fields["count"][""] for record in records if "" in record.fields.get("count", {})]
+    counts += [record.fields["step_count"][""] - 1 for record in records if "step_count" in record.fields]
     return counts[0] if counts else None
 
 

@@ -23,7 +23,6 @@ State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
 Paper: Liu et al. 2019, arXiv 1908.03265.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +30,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
+from jaxopt_lessons.schedules.rectification import rectification
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.types import DecayRateOrSchedule, NonNegative, NonNegativeOrSchedule, Params, Updates
 
@@ -39,56 +39,6 @@ class ScaleByRadamState(NamedTuple):
     count: jax.Array
     mu: Params
     nu: Params
-
-
-_LANGEVIN = [
-    # coth(y) - 1/y = y * polynomial(y^2): the coefficients 2^(2k) B_2k / (2k)! of its Taylor series.
-    1 / 3,
-    -1 / 45,
-    2 / 945,
-    -1 / 4725,
-    2 / 93555,
-    -1382 / 638512875,
-    4 / 18243225,
-    -3617 / 162820783125,
-    87734 / 38979295480125,
-    -349222 / 1531329465290625,
-]
-
-
-def terms_held(b2: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``(rho, rho_inf)`` for ``b2`` in ``[0, 1)``, in its dtype.
-
-    With ``x = -log b2`` the two are ``t (1 - coth(t x / 2)) + coth(x / 2)`` and ``coth(x / 2)``. For small ``t x`` the
-    difference of two numbers near ``2 / x`` would have no digits left in float32; the same with ``coth(y) - 1/y`` in
-    the place of ``coth(y)`` has them all.
-    """
-    positive = b2 > 0
-    b2 = jnp.where(positive, b2, 0.5)
-    x, t = -jnp.log(b2), t.astype(b2.dtype)
-    rho_inf = 2 / (1 - b2) - 1
-    late = rho_inf + 2 * t * jnp.exp(-t * x) / jnp.expm1(-t * x)
-    y, y1 = jnp.minimum(t * x / 2, 0.5), jnp.minimum(x / 2, 0.5)
-    early = t - t * _langevin(y) + _langevin(y1)
-    rho = jnp.where(t * x < 1, early, late)
-    return jnp.where(positive, rho, 1), jnp.where(positive, rho_inf, 1)
-
-
-def _langevin(y: jax.Array) -> jax.Array:
-    return y * jnp.polyval(jnp.asarray(_LANGEVIN[::-1], y.dtype), y**2)
-
-
-def rectification(b2: Any, t: jax.Array, threshold: Any) -> Callable[[Any], jax.Array]:
-    """``r``, or 0 where ``rho`` is below the threshold; as a function of a dtype, for ``map_leaves`` to call."""
-
-    def in_dtype(dtype: Any) -> jax.Array:
-        rho, rho_inf = terms_held(jnp.asarray(b2).astype(dtype), t)
-        enough = (rho > 4) & (rho >= jnp.asarray(threshold).astype(dtype))
-        rho, rho_inf = jnp.where(enough, rho, 5), jnp.where(enough, rho_inf, 5)
-        square = (rho - 4) / (rho_inf - 4) * ((rho - 2) / (rho_inf - 2)) * (rho_inf / rho)
-        return jnp.where(enough, jnp.sqrt(square), 0)
-
-    return in_dtype
 
 
 def radam_rule(

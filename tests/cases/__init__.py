@@ -9,9 +9,9 @@ import pkgutil
 
 import pytest
 
-from cases.case import Case, With, at, half, halved
+from cases.case import Case, With, at, half, halved, stepped
 
-__all__ = ["CASES", "CONTRACT", "Case", "With", "at", "half", "halved", "rows"]
+__all__ = ["CASES", "CONTRACT", "Case", "With", "at", "half", "halved", "rows", "stepped"]
 
 _families = [importlib.import_module(f"cases.{module.name}") for module in pkgutil.iter_modules(__path__)]
 CASES: list[Case] = [case for family in _families for case in getattr(family, "CASES", ())]

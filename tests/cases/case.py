@@ -26,12 +26,14 @@ class Case:
       extras: further keyword arguments of every ``update``, such as ``value=``.
       evaluates: the oracle returns the weights to evaluate after each step, in the place of the updates.
       cyclic: fields of its states that count in a circle, and so never reach the largest number.
+      forgets: after how many updates at the latest a single huge gradient no longer keeps it from moving.
       needs_params: whether ``update`` needs ``params``.
       fields: the field names of its states, from the glossary in ``jaxopt_lessons.types``.
       optax: the same transformation made by optax, called with the same arguments.
       minimizes: arguments with which it minimizes a quadratic bowl; None if it is not an optimizer.
       scheduled: first values of the schedules in tests, or both, for arguments with which 0.5 and 0.25 make no
         difference.
+      hides: which of inf, -inf and nan it is there to replace by something finite.
       part_of: the name of a preset that contains it; the contract is then checked on the preset only.
       tolerance: relative and absolute tolerance against the oracle in float32.
       exempt: properties that it cannot have, with the reason. A property is the name of a test without ``test_``. The
@@ -48,11 +50,13 @@ class Case:
     extras: Mapping[str, Any] = field(default_factory=dict)
     evaluates: bool = False
     cyclic: frozenset[str] = frozenset()
+    forgets: int = 20
     needs_params: bool = False
     fields: frozenset[str] = frozenset()
     optax: Callable[..., Any] | None = None
     minimizes: Mapping[str, Any] | None = None
     scheduled: Mapping[str, float | tuple[float, float]] = field(default_factory=dict)
+    hides: tuple[float, ...] = ()
     part_of: str | None = None
     tolerance: float = 5e-6
     exempt: Mapping[str, str] = field(default_factory=dict)
