@@ -16,7 +16,8 @@ descend with. There are two ways to get them:
   gradient there, back to ``p`` and down. Any training loop does that; the batch changes in between, so a climb on one
   batch is followed by a descent on the next. Count updates twice. ``eval_params`` gives ``p`` at any time.
 * ``opaque_mode=True``, one call: ``update(g, state, params, grad_fn=grad_fn)`` calls ``grad_fn(params, i)`` for the
-  gradient at the i-th point of the climb (on the same batch, as in the paper).
+  gradient at the i-th point of the climb, on the same batch, as in the paper. A step made by ``make_step`` hands over
+  that function; two gradients are calculated in it then.
 
 Departures from optax: the two modes of the transparent kind are chosen, not blended by multiplying with 0 and 1, so a
 NaN on the way not taken does no harm; the fresh adversary of ``reset_state`` begins where the parameters now are. The
