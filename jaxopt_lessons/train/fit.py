@@ -24,7 +24,7 @@ from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.progress import make_progress
 from jaxopt_lessons.train.scan import Metrics, StepFn, run_steps
 from jaxopt_lessons.train.state import TrainState
-from jaxopt_lessons.train.step import step_of
+from jaxopt_lessons.train.step import Step, step_of
 from jaxopt_lessons.types import PyTree
 
 CHUNK_STEPS = 1024
@@ -96,7 +96,8 @@ def fit(
       batch_size: examples in a batch; None for all of them (batch gradient descent), 1 for stochastic gradient descent.
       shuffle: give each epoch a random order of its own, a function of the key in ``state`` and the epoch.
       remainder: "keep", "drop", "pad" or "wrap": what happens to examples that do not fill a batch (``minibatches``).
-      val: data to measure the loss on after each epoch and at the end, as ``val_loss`` and ``val_<metric>``.
+      val: data to measure the loss on after each epoch and at the end, as ``val_loss`` and ``val_<metric>``; with the
+        weights to evaluate, those of ``step.eval_params(state)``.
       val_batch_size: examples at a time in validation, ``batch_size`` by default; it does not change the result.
       val_loss_fn: the loss for validation; by default that of the step, with None for its key.
       progress: draw a bar (needs tqdm); by default where there is a terminal.
@@ -224,7 +225,8 @@ def _validation(
 
     def validate(state: TrainState) -> dict[str, jax.Array]:
         try:
-            means = measure_all(measured, state.params, planned)
+            params = step.eval_params(state) if isinstance(step, Step) else state.params
+            means = measure_all(measured, params, planned)
         except Exception as error:
             error.add_note("This happened when fit measured the loss on val.")
             raise

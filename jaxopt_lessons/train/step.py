@@ -63,6 +63,11 @@ class Step(Value):
         """The optimizer."""
         return self._arguments["tx"]
 
+    def eval_params(self, state: TrainState) -> Params:
+        """The weights to evaluate and to keep: ``state.params``, or what the optimizer has in their place (averages)."""
+        tx = self._arguments.get("tx")
+        return state.params if tx is None else tx.eval_params(state.opt_state, state.params)
+
     def __call__(
         self, state: TrainState, batch: PyTree, mask: jax.Array | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -640,3 +640,18 @@ def test_a_weighted_loss_with_padding_is_refused():
 def test_the_state_of_another_optimizer_is_refused():
     with pytest.raises(jl.InputError, match="expected the state ScaleByAdamState that init returned"):
         fit(state=jl.init_state(network(), SGD))
+
+
+def test_validation_uses_the_weights_to_evaluate():
+    """The average of the parameters, where the optimizer keeps one."""
+    tx = jl.ema_params(jl.sgd(0.1), 0.5)
+    step = jl.make_step(lambda params, batch: (params - batch) ** 2, tx)
+    data = jnp.array([1.0, 3.0, 5.0, 7.0])
+    out = jl.fit(step, jl.init_state(jnp.zeros(()), tx), data, epochs=3, val=data, progress=False)
+    average = step.eval_params(out.state)
+    assert average == jl.eval_params(tx, out.state.opt_state, out.state.params) != out.state.params
+    np.testing.assert_allclose(out.history["val_loss"][-1], np.mean((average - data) ** 2), rtol=1e-6)
+    assert step.eval_params(out.state) is not out.state.params
+    plain = jl.make_step(lambda params, batch: (params - batch) ** 2, jl.sgd(0.1))
+    state = jl.init_state(jnp.zeros(()), plain.tx)
+    assert plain.eval_params(state) is state.params
