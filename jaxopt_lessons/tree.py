@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -400,3 +400,7 @@ def _digest(name: str) -> np.ndarray:
 
 def _fold_in_both(key: jax.Array, words: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
+
+
+if not TYPE_CHECKING:  # optax's names for arithmetic on trees, which a type checker need not accept
+    from jaxopt_lessons._tree_names import attribute as __getattr__  # noqa: F401
