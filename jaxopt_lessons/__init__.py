@@ -1,6 +1,8 @@
 """Optimizers for JAX that are values, train whole runs in one compiled program, and can be looked into."""
 
-from jaxopt_lessons import losses, projections, tree, types
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from jaxopt_lessons import contrib, losses, projections, tree, types
 from jaxopt_lessons._checks import InputError
 from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
@@ -123,3 +125,6 @@ from jaxopt_lessons.wrappers.split_master_weights import SplitMasterWeightsState
 from jaxopt_lessons.wrappers.split_real_and_imaginary import SplitRealAndImaginaryState, split_real_and_imaginary
 from jaxopt_lessons.wrappers.stochastic_rounding import StochasticRoundingState, stochastic_rounding
 from jaxopt_lessons.wrappers.target_params import incremental_update, periodic_update
+
+if not _TYPE_CHECKING:  # optax's other names, which a type checker need not accept
+    from jaxopt_lessons.interop.optax_names import attribute as __getattr__

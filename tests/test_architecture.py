@@ -19,16 +19,17 @@ every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(pat
 LEVELS = [
     {"types"},
     {"_checks"},
-    {"_value", "_leaf", "numerics"},
-    {"_map_leaves"},
+    {"_value", "_leaf", "numerics", "rounding"},
+    {"_map_leaves", "_tree_names"},
     {"tree"},
     {"core"},
-    {"losses", "schedules", "named_state"},
+    {"losses", "projections", "schedules", "named_state"},
     {"transforms"},
     {"wrappers", "measure"},
     {"optimizers"},
     {"train"},
     {"interop"},
+    {"contrib"},
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""
 
