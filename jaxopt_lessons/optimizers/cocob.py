@@ -19,8 +19,6 @@ other values in the middle of a run do not stay there.
 
 State: ``init_particles`` (p0), ``cumulative_gradients`` (s), ``scale`` (L), ``subgradients`` (G), ``reward`` (R), 20
 bytes a parameter.
-
-Paper: Orabona & Tommasi 2017, arXiv 1705.07795, algorithm 2.
 """
 
 from typing import Any, NamedTuple
@@ -110,7 +108,7 @@ def cocob(
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:
-    """COCOB: every weight bets on the sign of its next gradient, and no learning rate is needed.
+    """COCOB: every weight bets on the sign of its gradient.
 
     Equivalent to ``chain(add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate,
     flip_sign=False), scale_by_cocob(alpha, eps))``.
@@ -121,6 +119,10 @@ def cocob(
       eps: the first value of the largest gradient, in ``[0, inf)``.
       weight_decay: L2 regularization in ``[0, inf)``, added to the gradient.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: where no learning rate may be set, for small networks: its state is five times their size.
+    Paper: Orabona & Tommasi 2017, arXiv 1705.07795, algorithm 2.
+    Lesson: none.
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

@@ -24,8 +24,6 @@ below 1.2e-7. In float32 ``gap`` is a difference of large numbers where ``<m, p>
 is noise until the average has forgotten it, and the step between 0 and the learning rate.
 
 State: ``exp_avg`` (m), 4 bytes a parameter; ``barf`` (f), ``gamma`` (c), ``lb``, ``count``.
-
-Paper: Schaipp et al. 2023, arXiv 2305.07583.
 """
 
 from typing import Any, NamedTuple
@@ -71,7 +69,7 @@ def momo(
     weight_decay: NonNegativeOrSchedule = 0.0,
     adapt_lower_bound: bool = False,
 ) -> Any:
-    """MoMo: gradient descent with momentum whose learning rate is only a limit.
+    """MoMo: momentum whose learning rate is only a limit.
 
     ``update`` needs ``value=``, the loss: ``tx.update(grads, state, params, value=loss)``.
 
@@ -84,6 +82,11 @@ def momo(
 
     Raises:
       InputError: ``update`` was called without ``params`` or ``value``, or with a ``value`` that is not a number.
+
+    Use it: in the place of momentum, to tune less: a rate that is too large does little harm; ``update`` needs
+      ``value=``, the loss.
+    Paper: Schaipp et al. 2023, arXiv 2305.07583.
+    Lesson: none.
 
     >>> tx = momo(learning_rate=10.0)
     >>> params = jnp.array([4.0])

@@ -25,8 +25,6 @@ below 1.2e-7. In float32 ``gap`` is a difference of large numbers where ``<m, p>
 is noise until the average has forgotten it, and the step between 0 and the learning rate.
 
 State: ``exp_avg`` (m), ``exp_avg_sq`` (v), 8 bytes a parameter; ``barf`` (f), ``gamma`` (c), ``lb``, ``count``.
-
-Paper: Schaipp et al. 2023, arXiv 2305.07583.
 """
 
 from typing import Any, NamedTuple
@@ -106,6 +104,11 @@ def momo_adam(
 
     Raises:
       InputError: ``update`` was called without ``params`` or ``value``, or with a ``value`` that is not a number.
+
+    Use it: in the place of Adam, to tune less: a rate that is too large does little harm; ``update`` needs ``value=``,
+      the loss.
+    Paper: Schaipp et al. 2023, arXiv 2305.07583.
+    Lesson: none.
 
     >>> tx = momo_adam(learning_rate=10.0)
     >>> params = jnp.array([4.0])

@@ -8,9 +8,7 @@ All of it is in ``scale_by_polyak``. If ``f_min`` is too low the steps are too l
 ``max_learning_rate`` is what holds them; too high, and they end early ("sps+") or turn round ("sps").
 
 Departure from optax: there ``scaling`` multiplies the gradient before its norm is taken, so half the ``scaling`` is
-twice the step. State: the ``count`` of ``scaling``, no bytes a parameter.
-
-Papers: see ``scale_by_polyak``.
+twice the step. State: the ``count`` of ``scaling``, 0 bytes a parameter.
 """
 
 from typing import Any
@@ -29,7 +27,7 @@ def polyak_sgd(
     eps: NonNegativeOrSchedule = 0.0,
     variant: str = "sps",
 ) -> Any:
-    """Gradient descent that takes the length of its steps from the loss.
+    """Polyak SGD: gradient descent with step lengths from the loss.
 
     Equivalent to ``chain(scale_by_polyak(...), scale_by_learning_rate(scaling))``. ``update`` needs ``value=``, the
     loss.
@@ -40,5 +38,10 @@ def polyak_sgd(
       f_min: the least value of the loss, or a lower bound of it.
       eps: added to the square of the norm, in ``[0, inf)``.
       variant: ``"sps"``, or ``"sps+"`` to stay where the loss is below ``f_min``.
+
+    Use it: where the smallest loss is known, such as 0 for a model that can fit all its data; ``update`` needs
+      ``value=``, the loss.
+    Papers: see ``scale_by_polyak``.
+    Lesson: none.
     """
     return chain(scale_by_polyak(f_min, max_learning_rate, eps, variant), scale_by_learning_rate(scaling))

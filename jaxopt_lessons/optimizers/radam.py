@@ -19,8 +19,6 @@ is that of the gradient: with large gradients these are large steps. For ``b2 <=
 stands beside the root of the uncorrected ``v``; at ``eps = 0`` the numbers are the same.
 
 State: ``count``, ``mu``, ``nu``, 8 bytes a parameter.
-
-Paper: Liu et al. 2019, arXiv 1908.03265.
 """
 
 from typing import Any, NamedTuple
@@ -125,7 +123,7 @@ def radam(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """RAdam: Adam with the variance of its early steps taken out, a warm-up that needs no tuning.
+    """RAdam: Adam with a warm-up that needs no tuning.
 
     Equivalent to ``chain(scale_by_radam(...), scale_by_learning_rate(learning_rate))``.
 
@@ -137,6 +135,11 @@ def radam(
       eps_root: added inside the root.
       threshold: from how many terms on the average of squares is used; less than 4 means 4.
       nesterov: look one step ahead with the momentum.
+
+    Use it: as ``adam`` where no warm-up is to be chosen; a linear one over ``2 / (1 - b2)`` steps does the same (Ma &
+      Yarats 2019, arXiv 1910.04209).
+    Paper: Liu et al. 2019, arXiv 1908.03265.
+    Lesson: none.
     """
     return chain(
         scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov), scale_by_learning_rate(learning_rate)

@@ -8,9 +8,7 @@ with ``v / (1 - decay^t)`` in the place of ``v`` if ``bias_correction``. Directi
 factors, so a narrow valley is crossed without oscillation; it acts on each coordinate by itself and cannot see a valley
 that runs diagonally. ``eps`` inside the root is a far larger floor: at 1e-8 the root is never below 1e-4.
 
-State: ``count`` and ``nu``, 4 bytes a parameter; 8 centered; 4 more with momentum.
-
-Source: Hinton, Coursera lecture 6e, 2012. Centered: see ``scale_by_stddev``.
+State: ``count`` and ``nu``, 4 bytes a parameter; 8 centered; 4 more with momentum. Centered: see ``scale_by_stddev``.
 """
 
 from typing import Any
@@ -36,7 +34,7 @@ def rmsprop(
     nesterov: bool = False,
     bias_correction: bool = False,
 ) -> Any:
-    """RMSprop: gradient descent with each gradient divided by the root of the running mean of its squares.
+    """RMSprop: divides gradients by their recent root mean square.
 
     Equivalent to ``chain(scale_by_rms(...), scale_by_learning_rate(learning_rate), trace(momentum, nesterov))``, with
     ``scale_by_stddev`` in the first place if ``centered`` and without the trace if ``momentum`` is None. The momentum
@@ -55,6 +53,11 @@ def rmsprop(
 
     Raises:
       ValueError: ``nesterov`` without ``momentum``, or a number out of range.
+
+    Use it: where a recipe names it, as for reinforcement learning and recurrent networks; for anything new take
+      ``adam``, which adds momentum.
+    Source: Hinton 2012, Coursera, lecture 6e.
+    Lesson: 5, RMSprop.
     """
     _checks.require(
         momentum is not None or not nesterov, "rmsprop: nesterov=True needs a momentum, such as momentum=0.9."

@@ -12,8 +12,6 @@ goes too far where it cannot. Where ``value`` is below ``f_min``, "sps" steps up
 A loss that is infinite or NaN gives zero updates. Infinite and NaN entries of ``g`` do not count in the norm. Departures
 from optax: there the step is 0 wherever ``|g|^2`` is below 1.2e-7, that is, well before the bottom; and downhill or
 uphill, it is no longer than ``max_learning_rate`` here. State: none.
-
-Papers: Polyak 1987; Loizou et al. 2020, arXiv 2002.10542 ("sps"); Garrigos et al. 2023, arXiv 2307.14528 ("sps+").
 """
 
 from typing import Any
@@ -84,6 +82,8 @@ def scale_by_polyak(
 
     Raises:
       InputError: ``update`` was called without ``value``, or with one that is not a number.
+
+    Papers: Polyak 1987; Loizou et al. 2020, arXiv 2002.10542 ("sps"); Garrigos et al. 2023, arXiv 2307.14528 ("sps+").
 
     >>> tx = scale_by_polyak(max_learning_rate=10.0)
     >>> tx.update(jnp.array([4.0]), tx.init(jnp.zeros(1)), value=8.0)[0]  # 8 / 16 of the gradient

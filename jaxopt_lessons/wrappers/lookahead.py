@@ -12,8 +12,7 @@ Departures from optax: parameters are plain trees, and the slow ones are in the 
 ``LookaheadParams`` in every function that takes parameters); the fast weights have the same numbers. ``reset_state``
 starts the fast optimizer where the weights now are, not where they were before the last step.
 
-State: ``fast_state``, ``steps_since_sync`` and ``slow``; 4 bytes a parameter more than the fast optimizer. Paper: Zhang
-et al. 2019, arXiv 1907.08610.
+State: ``fast_state``, ``steps_since_sync`` and ``slow``; 4 bytes a parameter more than the fast optimizer.
 """
 
 from typing import Any, NamedTuple
@@ -46,7 +45,9 @@ def lookahead(
     slow_step_size: WeightOrSchedule,
     reset_state: bool = False,
 ) -> Any:
-    """Pulls the weights, every few steps, back to a slow copy that follows them part of the way.
+    """Lookahead: pulls the weights back to a slow copy.
+
+    The copy follows them part of the way, every few steps.
 
     Args:
       fast_optimizer: the optimizer that takes the steps.
@@ -56,6 +57,11 @@ def lookahead(
 
     Raises:
       InputError: ``update`` was called without ``params``.
+
+    Use it: to make a run less sensitive to its learning rate, at the price of a copy of the weights; with a decaying
+      rate little is left to gain.
+    Paper: Zhang et al. 2019, arXiv 1907.08610.
+    Lesson: none.
 
     >>> tx = lookahead(jl.sgd(1.0), sync_period=2, slow_step_size=0.5)
     >>> params = jnp.array([10.0])

@@ -23,8 +23,6 @@ optax, written by the paper's authors; their PyTorch package does not limit ``h`
 
 State: ``x0``, 4 bytes a parameter more than ``inner``; ``r``, ``m``, ``v``, ``s``, one number for each beta; ``count``
 and ``base_optimizer_state``.
-
-Paper: Cutkosky, Defazio & Mehta 2023, arXiv 2306.00144.
 """
 
 from typing import Any, NamedTuple
@@ -68,7 +66,9 @@ def mechanize(
     s_init: Positive = 1e-6,
     num_betas: int = 6,
 ) -> Any:
-    """Multiplies all updates of an optimizer by a factor that it learns: its learning rate.
+    """Mechanic: learns the learning rate of the optimizer inside.
+
+    All its updates are multiplied by a factor that is found on the way.
 
     Args:
       base_optimizer: the optimizer, with a learning rate of 1 at its peak.
@@ -80,6 +80,11 @@ def mechanize(
 
     Raises:
       InputError: ``update`` was called without ``params``.
+
+    Use it: around an optimizer whose schedule has the right shape and an unknown height: let its peak be 1; not around
+      ``lars`` or ``lamb``.
+    Paper: Cutkosky, Defazio & Mehta 2023, arXiv 2306.00144.
+    Lesson: none.
 
     >>> tx = mechanize(jl.sgd(1.0), s_init=0.5)
     >>> params = jnp.array([1.0])

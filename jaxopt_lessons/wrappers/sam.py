@@ -23,8 +23,8 @@ Departures from optax: the two modes of the transparent kind are chosen, not ble
 NaN on the way not taken does no harm; the fresh adversary of ``reset_state`` begins where the parameters now are. The
 adversary's schedules begin anew with it; ``asam`` keeps its state instead.
 
-State: ``steps_since_sync``, ``opt_state``, ``adv_state``; transparent also ``cache``, ``p`` during a climb, 4 bytes a
-parameter. Papers: Foret et al. 2020, arXiv 2010.01412; adaptive: Kwon et al. 2021, arXiv 2102.11600.
+State: ``steps_since_sync``, ``opt_state``, ``adv_state``; transparent also ``cache``, ``p`` during a climb. 4 bytes a
+parameter more than the two optimizers, 0 in opaque mode.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -79,7 +79,9 @@ def sam(
     opaque_mode: bool = False,
     batch_axis_name: str | None = None,
 ) -> Any:
-    """Climbs with one optimizer and descends with another from the gradient found there.
+    """SAM: descends with the gradient found uphill, toward flat minima.
+
+    It climbs with one optimizer and descends with another.
 
     Args:
       optimizer: takes the steps.
@@ -91,6 +93,11 @@ def sam(
 
     Raises:
       InputError: ``update`` was called without ``params``, or in opaque mode without ``grad_fn``.
+
+    Use it: for image classifiers and other data that are seen many times, where the test error counts and twice the
+      time does not.
+    Paper: Foret et al. 2020, arXiv 2010.01412.
+    Lesson: none.
 
     >>> tx = sam(jl.sgd(0.5), adv_optimizer=chain(jl.normalize(), jl.sgd(0.1)), opaque_mode=True)
     >>> params, grad_fn = jnp.array([1.0]), lambda params, i: 2 * params
@@ -175,7 +182,7 @@ def asam(
     eta: NonNegative = 0.01,
     opaque_mode: bool = False,
 ) -> Any:
-    """Adaptive sharpness-aware minimization: the climb of each weight is measured by the weight.
+    """ASAM: SAM whose climb is measured by each weight's size.
 
     Equivalent to ``sam(optimizer, chain(adaptive_normalize(eta), scale_by_learning_rate(rho)), reset_state=False,
     opaque_mode=opaque_mode)``.
@@ -185,6 +192,10 @@ def asam(
       rho: how far to climb, in ``[0, inf)``, or a schedule of the number of climbs; ten times that of ``sam``.
       eta: added to the size of the weights, so that those at 0 take part.
       opaque_mode: climb inside of ``update``, which then needs ``grad_fn(params, i)``; else one part of a step a call.
+
+    Use it: as ``sam``, where layers are scaled differently; with a ``rho`` about ten times as large.
+    Paper: Kwon et al. 2021, arXiv 2102.11600.
+    Lesson: none.
     """
     adversary = chain(adaptive_normalize(eta), scale_by_learning_rate(rho))
     return sam(optimizer, adversary, reset_state=False, opaque_mode=opaque_mode)

@@ -22,8 +22,6 @@ optax: there the learning rate of the weights is that of the next update, and so
 State: ``z``, 4 bytes a parameter more than the inner optimizer; ``count``, ``weight_sum``, ``max_lr`` and
 ``base_optimizer_state``. Not to be confused with ``polynomial_average_params``, which averages the trained parameters
 and takes no gradients near the average.
-
-Paper: Defazio et al. 2024, arXiv 2405.15682.
 """
 
 from typing import Any, NamedTuple
@@ -72,7 +70,7 @@ def schedule_free(
     *,
     r: NonNegativeOrSchedule = 0.0,
 ) -> Any:
-    """Makes an optimizer schedule-free: no decay of the learning rate, and no end of the run to be known.
+    """Schedule-free: averages weights in the place of a decaying rate.
 
     Evaluate ``eval_params(tx, state, params)``.
 
@@ -86,6 +84,11 @@ def schedule_free(
 
     Raises:
       InputError: ``update`` was called without ``params``.
+
+    Use it: around an optimizer without momentum, when the end of the run is not known; ``schedule_free_adamw`` and
+      others are ready made.
+    Paper: Defazio et al. 2024, arXiv 2405.15682.
+    Lesson: none.
 
     >>> tx = schedule_free(jl.sgd(1.0), learning_rate=1.0, b1=0.5)
     >>> params = jnp.array([10.0])
