@@ -64,7 +64,7 @@ class Step(Value):
         return self._arguments["tx"]
 
     def eval_params(self, state: TrainState) -> Params:
-        """The weights to evaluate and to keep: ``state.params``, or what the optimizer has in their place (averages)."""
+        """The weights to evaluate and to keep: ``state.params``, or the average that the optimizer keeps of them."""
         tx = self._arguments.get("tx")
         return state.params if tx is None else tx.eval_params(state.opt_state, state.params)
 
