@@ -162,9 +162,9 @@ def divided_by_factored_root(
     """
     lost = col_axis - 1 if col_axis > row_axis else col_axis
     mean = jnp.sum(v_row / max(v_row.shape[lost], 1), axis=lost, keepdims=True)
-    # In this order no factor is too large for a float, nor a divisor too small.
-    of_rows = jnp.expand_dims(root(mean) / root(v_row), row_axis)
-    return x / jnp.expand_dims(root(v_col), col_axis) * of_rows
+    # In this order no factor is too large for a float, nor is a factor of the derivatives at 0, which squares a root.
+    of_rows, of_cols = root(mean) / root(v_row), 1 / root(v_col)
+    return x * jnp.expand_dims(of_cols, col_axis) * jnp.expand_dims(of_rows, row_axis)
 
 
 def toward(start: Any, end: Any, share: Any) -> jax.Array:

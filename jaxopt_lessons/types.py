@@ -50,8 +50,23 @@ Field names of optimizer states
     ``grad_acc``          sum of updates since the last step that was taken
     ``v_row``, ``v_col``  averages of squares along two axes of a factored leaf, with ``v`` for a whole one (Adafactor)
     ``res_row``, ``res_col``  the same of squared deviations from the momentum (CAME)
+    ``exp_avg``, ``exp_avg_sq``  averages of gradients and of their squares (Prodigy, D-Adaptation, MoMo)
+    ``grad_sum``          weighted sum of gradients (Prodigy, D-Adaptation)
+    ``estim_lr``          the estimated learning rate, with ``numerator_weighted``, the sum it is made of
+    ``params0``           the parameters at ``init`` (Prodigy); ``init_params`` (DoG), ``init_particles`` (COCOB)
+    ``max_dist``          the largest distance from there so far (DoG); ``estim_sq_dist``, its square (DoWG)
+    ``sum_sq_norm_grads`` sum of squared norms of gradients; ``grad_sum_of_squares``, ``weighted_sq_norm_grads``
+    ``is_init_step``      whether there was no update before (DoG)
+    ``cumulative_gradients``  minus the sum of gradients (COCOB), with ``subgradients``, the sum of their sizes,
+                          ``scale``, the largest of these, and ``reward``, what was won
+    ``barf``, ``gamma``   averages of losses, and of products of gradient and parameters (MoMo)
+    ``lb``                lower bound of the loss (MoMo)
+    ``r``, ``m``, ``v``, ``s``  of each beta the reward, the largest and the squared products, the factor (Mechanic)
+    ``z``                 the sequence of the inner optimizer (schedule-free)
+    ``weight_sum``        sum of the weights in its average, with ``max_lr``, the largest learning rate so far
     ``inner``             the state of a wrapped transformation
     ``inner_state``       the same, where optax calls it so; ``inner_states``: one for each label
+    ``base_optimizer_state``  the same (Mechanic, schedule-free)
     ``inner_opt_state``   the same (MultiSteps); ``fast_state`` (lookahead); ``opt_state`` and ``adv_state`` (SAM)
     ``notfinite_count``   steps left out in a row because something was infinite or NaN
     ``total_notfinite``   such steps since the start
@@ -65,6 +80,7 @@ Field names of optimizer states
     ``num_averaged``      how many parameters there are in an average
     ``average``           the average of the parameters
     ``step``              updates so far, whether the wrapped transformation saw them or not
+    ``found_nan``         whether the last gradient of a leaf had a NaN
     ``master``            float32 copies of half-precision parameters
     ``residual``          what half-precision parameters lack of their masters, as whole numbers
     ``compensation``      what rounding took from half-precision parameters (Kahan)

@@ -192,6 +192,61 @@ LAWS = {
         chain(jl.snapshot("norm", jl.global_norm), adam, jl.monitor({"norm": jl.global_norm})),
         adam,
     ),
+    "clipping leaves above everything": (chain(jl.clip_by_block_rms(1e9), adam), adam),
+    "a trust ratio for no leaf": (jl.scale_by_trust_ratio(mask=False), jl.identity()),
+    "the trust ratio is the norm of the leaf over that of the step": (
+        chain(jl.scale_by_trust_ratio(), jl.scale_by_trust_ratio()),
+        jl.scale_by_trust_ratio(),
+    ),
+    "lamb is a chain": (
+        jl.lamb(0.1, weight_decay=0.3),
+        chain(
+            jl.scale_by_adam(eps=1e-6),
+            jl.add_decayed_weights(0.3),
+            jl.scale_by_trust_ratio(),
+            jl.scale_by_learning_rate(0.1),
+        ),
+    ),
+    "lars without trust ratios": (
+        jl.lars(0.1, 0.3, trust_ratio_mask=False),
+        chain(jl.add_decayed_weights(0.3), jl.scale(-0.1), jl.trace(0.9)),
+    ),
+    "normalizing is scaling by the norm": (jl.normalize(), jl.normalize_by_update_norm(eps=0.0)),
+    "novograd with a large eps is a heavy ball": (
+        chain(jl.scale_by_novograd(eps_root=1e20), jl.scale(1e10)),
+        jl.trace(0.9),
+    ),
+    "adafactor of whole leaves is rmsprop with a rising beta": (
+        jl.scale_by_factored_rms(epsilon=0.0),
+        jl.scale_by_rms(lambda count: 1 - jnp.float32(count + 1) ** -0.8, eps=0.0),
+    ),
+    "adafactor without its parts": (
+        jl.adafactor(0.1, clipping_threshold=None, multiply_by_parameter_scale=False),
+        chain(jl.scale_by_factored_rms(), jl.scale(-0.1)),
+    ),
+    "adafactor without momentum": (jl.adafactor(0.1, momentum=0.0), jl.adafactor(0.1)),
+    "adam_mini whose blocks are entries is adam": (
+        jl.scale_by_adam_mini(blocks=lambda path, leaf: tuple(range(leaf.ndim))),
+        adam,
+    ),
+    "came at equal confidence is adafactor with momentum": (
+        jl.scale_by_came(b2=0.75, b3=0.0, eps_confidence=1.0, clipping_threshold=1e-4),
+        chain(
+            jl.scale_by_factored_rms(min_dim_size_to_factor=1, decay_rate_fn=lambda step, decay_rate: 0.75),
+            jl.clip_by_block_rms(1e-4),
+            jl.ema(0.9, debias=False),
+        ),
+    ),
+    "prodigy with a fixed estimate is adam": (
+        jl.prodigy(estim_lr0=0.1, estim_lr_coef=1e-30, eps=0.0),
+        jl.adam(0.1, eps=0.0),
+    ),
+    "dog before it moves": (jl.dog(init_step=("learning_rate", 0.1)), jl.sgd(0.1)),
+    "a warm-up of one step": (jl.schedule_free_sgd(0.1, warmup_steps=1), jl.schedule_free_sgd(0.1)),
+    "schedule-free adamw is made of parts": (
+        jl.schedule_free_adamw(0.1, eps=0.0),
+        jl.schedule_free(jl.adam(0.1, b1=0.0, eps=0.0), 0.1),
+    ),
     "ascent": (jl.scale_by_learning_rate(0.1, flip_sign=False), jl.scale(0.1)),
 }
 

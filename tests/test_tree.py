@@ -226,3 +226,31 @@ def test_python_and_numpy_leaves():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(updates))
     np.testing.assert_allclose(updates["python"], -0.1, rtol=1e-6)
     assert jl.apply_updates(params, updates)["python"].weak_type is False
+
+
+def test_limited_norms_can_be_squared():
+    """Of the finite entries; the factor brings the updates to the norm that is returned."""
+    tree = {"a": jnp.array([3e38, jnp.nan]), "b": jnp.array(-3e38), "n": jnp.arange(2)}
+    norm, factor = jl.tree.limited_norm(tree)
+    assert np.isfinite(norm**2)
+    assert float(norm) == pytest.approx(1.8446727e19)
+    np.testing.assert_allclose(factor * tree["a"][0], norm, rtol=0.3)
+    small = {"a": jnp.array([3.0, jnp.inf]), "b": jnp.array(-4.0, jnp.bfloat16)}
+    np.testing.assert_array_equal(jl.tree.limited_norm(small), [5.0, 1.0])
+    assert jax.grad(lambda x: jl.tree.limited_norm(x)[0])(jnp.zeros(2)).tolist() == [0, 0]
+
+
+def test_distance_from_a_start():
+    params = {"w": jnp.array([1.0, 2.0], jnp.bfloat16), "n": jnp.arange(3)}
+    start = jl.tree.copy_like(params)
+    moved = {**params, "w": params["w"] + jnp.array([3.0, -4.0], jnp.bfloat16)}
+    assert float(jl.tree.distance(params, start)) == 0
+    assert float(jl.tree.distance(moved, start)) == 5
+
+
+def test_dot_leaves_out_what_is_not_finite_and_does_not_overflow():
+    x, y = jnp.array([1.0, jnp.nan, jnp.inf, 2.0]), jnp.array([3.0, 1.0, 1.0, 4.0])
+    assert float(jl.numerics.dot(x, y)) == 11
+    assert np.isfinite(jl.numerics.dot(jnp.array([3e38, 3e38, -3e38, -3e38]), jnp.ones(4)))
+    assert np.isfinite(jl.numerics.dot(jnp.full(4, 1e30), jnp.full(4, 1e30)))
+    assert float(jl.numerics.dot(jnp.zeros(0), jnp.zeros(0))) == 0

@@ -20,8 +20,7 @@ the start are those of the authors' ``use_bias_correction=True``.
 State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``grad_sum`` (s), 12 bytes a parameter; ``estim_lr``, ``numerator_weighted``
 (r), ``count``.
 
-Paper: Defazio & Mishchenko 2023, arXiv 2301.07733. Not to be confused with Prodigy (``prodigy``), whose estimate grows
-faster.
+Not to be confused with Prodigy (``prodigy``), whose estimate grows faster.
 """
 
 from typing import Any, NamedTuple
@@ -77,7 +76,7 @@ def dadapt_adamw(
     estim_lr0: Positive = 1e-6,
     weight_decay: NonNegativeOrSchedule = 0.0,
 ) -> Any:
-    """D-Adaptation: AdamW without a learning rate to tune.
+    """D-Adaptation: AdamW that estimates its learning rate, from successive gradients.
 
     Args:
       learning_rate: the factor of the estimated learning rate; a number in ``[0, inf)`` or a schedule, 1 at its peak.
@@ -89,9 +88,13 @@ def dadapt_adamw(
     Raises:
       InputError: ``update`` was called without ``params``.
 
+    Use it: to reproduce work that used it; ``prodigy`` is its successor and finds the rate sooner.
+    Paper: Defazio & Mishchenko 2023, arXiv 2301.07733.
+    Lesson: none.
+
     >>> tx = dadapt_adamw(estim_lr0=0.5, betas=(0.0, 0.75), eps=0.0)
     >>> params = jnp.array([1.0])
-    >>> tx.update(jnp.array([3.0]), tx.init(params), params)[0]  # the first step is that of adam(estim_lr0)
+    >>> tx.update(jnp.array([3.0]), tx.init(params), params)[0].round(4)  # the first step is that of adam(estim_lr0)
     Array([-0.5], dtype=float32)
     """
     _checks.require(len(betas) == 2, "dadapt_adamw: betas must be two numbers.")

@@ -72,10 +72,10 @@ def scale_by_distance_over_gradients(
     Raises:
       InputError: ``update`` was called without ``params``.
 
-    >>> tx = scale_by_distance_over_gradients(reps_rel=0.25, eps=0.0, global_scale=-1.0)
-    >>> params = jnp.array([0.6, 0.8])
-    >>> tx.update(jnp.array([30.0, 40.0]), tx.init(params), params)[0].round(4)  # of length 0.25 * (1 + 1)
-    Array([-0.3, -0.4], dtype=float32)
+    >>> tx = scale_by_distance_over_gradients(reps_rel=5.0, eps=0.0, global_scale=-1.0)
+    >>> params = jnp.zeros(2)
+    >>> tx.update(jnp.array([30.0, 40.0]), tx.init(params), params)[0].round(4)  # of length 5 * (1 + 0)
+    Array([-3., -4.], dtype=float32)
     """
 
     def init(params: Params) -> ScaleByDistanceOverGradientsState:

@@ -21,8 +21,6 @@ to it. The distance is measured from the parameters of ``init``: weights loaded 
 optax: with ``("learning_rate", x)`` a first gradient of zeros does not end the run there and then.
 
 State: ``init_params`` (p0), 4 bytes a parameter; ``max_dist`` (r), ``sum_sq_norm_grads`` (G), ``is_init_step``.
-
-Paper: Ivgi, Hinder & Carmon 2023, arXiv 2302.12022.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -74,10 +72,10 @@ def scale_by_dog(init_step: FirstGuess = ("heuristic", 1e-6), eps: NonNegativeOr
     Raises:
       InputError: ``update`` was called without ``params``.
 
-    >>> tx = scale_by_dog(("distance", 0.5), eps=0.0)
+    >>> tx = scale_by_dog(("distance", 5.0), eps=0.0)
     >>> params = jnp.array([1.0, 2.0])
-    >>> tx.update(jnp.array([30.0, 40.0]), tx.init(params), params)[0]  # of length 0.5
-    Array([0.3, 0.4], dtype=float32)
+    >>> tx.update(jnp.array([30.0, 40.0]), tx.init(params), params)[0]  # of length 5
+    Array([3., 4.], dtype=float32)
     """
     kind, size = init_step
 
@@ -119,7 +117,7 @@ def dog(
     weight_decay: NonNegativeOrSchedule | None = None,
     mask: Mask | None = None,
 ) -> Any:
-    """DoG: gradient descent that needs no learning rate, the distance come over the gradients seen.
+    """DoG: learning rate from the distance come and gradients seen.
 
     Equivalent to ``chain(add_decayed_weights(weight_decay, mask), scale_by_dog(init_step, eps),
     scale_by_learning_rate(learning_rate))``, without the decay if it is None.
@@ -131,6 +129,11 @@ def dog(
       eps: added to the sum of squares, in ``[0, inf)``.
       weight_decay: L2 regularization in ``[0, inf)``, added to the gradient; None for none.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: for fine-tuning and convex problems without a learning rate, inside ``polynomial_average_params``; slow from
+      scratch.
+    Paper: Ivgi, Hinder & Carmon 2023, arXiv 2302.12022.
+    Lesson: none.
     """
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
     return chain(decay, scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))

@@ -14,8 +14,6 @@ Infinite and NaN entries do not count in the norms, and a gradient whose norm ex
 to it. The distance is measured from the parameters of ``init``: weights loaded after it are a distance.
 
 State: ``init_params`` (p0), 4 bytes a parameter; ``weighted_sq_norm_grads`` (G), ``estim_sq_dist`` (d).
-
-Paper: Khaled, Mishchenko & Jin 2023, arXiv 2305.16284.
 """
 
 from typing import Any, NamedTuple
@@ -51,10 +49,10 @@ def scale_by_dowg(init_estim_sq_dist: Positive | None = None, eps: Positive = 1e
     Raises:
       InputError: ``update`` was called without ``params``.
 
-    >>> tx = scale_by_dowg(init_estim_sq_dist=0.25, eps=1e-8)
+    >>> tx = scale_by_dowg(init_estim_sq_dist=25.0, eps=1e-8)
     >>> params = jnp.array([1.0, 2.0])
-    >>> tx.update(jnp.array([30.0, 40.0]), tx.init(params), params)[0]  # of length 0.5
-    Array([0.3, 0.4], dtype=float32)
+    >>> tx.update(jnp.array([30.0, 40.0]), tx.init(params), params)[0]  # of length 5
+    Array([3., 4.], dtype=float32)
     """
 
     def init(params: Params) -> DoWGState:
@@ -88,7 +86,7 @@ def dowg(
     weight_decay: NonNegativeOrSchedule | None = None,
     mask: Mask | None = None,
 ) -> Any:
-    """DoWG: gradient descent that needs no learning rate, and finds its step faster than DoG.
+    """DoWG: DoG with later gradients weighing more.
 
     Equivalent to ``chain(add_decayed_weights(weight_decay, mask), scale_by_dowg(init_estim_sq_dist, eps),
     scale_by_learning_rate(learning_rate))``, without the decay if it is None.
@@ -99,6 +97,10 @@ def dowg(
       eps: added to the root, in ``(0, inf)``.
       weight_decay: L2 regularization in ``[0, inf)``, added to the gradient; None for none.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+
+    Use it: as ``dog``; it finds longer steps sooner, which helps where the start is far from the solution.
+    Paper: Khaled, Mishchenko & Jin 2023, arXiv 2305.16284.
+    Lesson: none.
     """
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
     return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))

@@ -144,12 +144,8 @@ def momo_adam(
             numerics.bias_correction(b1, t),
         )
         taken = jnp.isfinite(loss)
-        _, m, v = tree.map_leaves(
-            moments_rule, updates, state.exp_avg, state.exp_avg_sq, b1=b1, b2=b2, taken=taken
-        )
-        newest, past = (
-            total.astype(dtype) for total in tree.sum_leaves(products_rule, updates, state.exp_avg, params)
-        )
+        _, m, v = tree.map_leaves(moments_rule, updates, state.exp_avg, state.exp_avg_sq, b1=b1, b2=b2, taken=taken)
+        newest, past = (total.astype(dtype) for total in tree.sum_leaves(products_rule, updates, state.exp_avg, params))
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
         step, lb = model_step(
             # f - c + <m, p>, without the product of the newest gradient, which is in both: fewer digits are lost.

@@ -24,8 +24,7 @@ wrong estimate.
 State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``grad_sum`` (s), ``params0`` (p0), 16 bytes a parameter; ``estim_lr``,
 ``numerator_weighted`` (r), ``count``.
 
-Paper: Mishchenko & Defazio 2023, arXiv 2306.06101. Not to be confused with D-Adaptation (``dadapt_adamw``), from which
-it comes, and whose estimate grows more slowly.
+Not to be confused with D-Adaptation (``dadapt_adamw``), from which it comes, and whose estimate grows more slowly.
 """
 
 from typing import Any, NamedTuple
@@ -97,7 +96,7 @@ def prodigy(
     weight_decay: NonNegativeOrSchedule = 0.0,
     safeguard_warmup: bool = False,
 ) -> Any:
-    """Prodigy: AdamW without a learning rate to tune.
+    """Prodigy: AdamW that estimates its learning rate, from the distance come.
 
     Args:
       learning_rate: the factor of the estimated learning rate; a number in ``[0, inf)`` or a schedule, 1 at its peak.
@@ -112,9 +111,14 @@ def prodigy(
     Raises:
       InputError: ``update`` was called without ``params``.
 
+    Use it: for fine-tuning without a search for the learning rate: leave it at 1 and let a cosine schedule take it to
+      0; twice Adam's memory.
+    Paper: Mishchenko & Defazio 2023, arXiv 2306.06101.
+    Lesson: none.
+
     >>> tx = prodigy(estim_lr0=0.5, betas=(0.0, 0.75), eps=0.0)
     >>> params = jnp.array([1.0])
-    >>> tx.update(jnp.array([3.0]), tx.init(params), params)[0]  # the first step is that of adam(estim_lr0)
+    >>> tx.update(jnp.array([3.0]), tx.init(params), params)[0].round(4)  # the first step is that of adam(estim_lr0)
     Array([-0.5], dtype=float32)
     """
     _checks.require(len(betas) == 2, "prodigy: betas must be two numbers.")

@@ -9,13 +9,13 @@
 inside ``schedule_free``, which see. The weights to evaluate are ``eval_params(tx, state, params)``, not ``params``.
 
 The weight decay acts at ``y``, the parameters that are trained, and belongs to ``u_inner``. RAdam's rectification is a
-warm-up by itself; while it is 0, in the first five updates with ``b2=0.999``, nothing moves but ``v`` (the authors'
+warm-up by itself; while it is 0, in the first four updates with ``b2=0.999``, nothing moves but ``v`` (the authors'
 ``silent_sgd_phase=True``). Departure from optax: the warm-up is that of the authors, the first of ``n`` steps being
 ``1/n`` of the whole; optax's first step is 0 and its weights run ahead by one.
 
 State: ``z`` and, but for SGD, ``nu``: 4 and 8 bytes a parameter; counts, ``weight_sum``, ``max_lr``.
 
-Paper: Defazio et al. 2024, arXiv 2405.15682. Adam without momentum is ``scale_by_rms``: no bytes for an empty average.
+Adam without momentum is ``scale_by_rms``: no bytes for an empty average.
 """
 
 from typing import Any
@@ -76,7 +76,7 @@ def schedule_free_sgd(
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,
 ) -> Any:
-    """Schedule-free gradient descent, for a learning rate ten or more times that of gradient descent with momentum.
+    """Schedule-free SGD: averages in the place of a decaying rate.
 
     Equivalent to ``schedule_free(chain(add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate)), rate,
     ...)``, without the decay if it is None. Evaluate ``eval_params(tx, state, params)``.
@@ -90,6 +90,11 @@ def schedule_free_sgd(
       state_dtype: dtype of ``z``; the parameter's by default, float32 for half precision.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       r: the power of the count in the weights of the average, in ``[0, inf)``.
+
+    Use it: in the place of momentum with a schedule, when the end of the run is not known, at ten times the rate or
+      more.
+    Paper: see ``schedule_free``.
+    Lesson: none.
     """
     rate = _warmed_up(learning_rate, warmup_steps)
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
@@ -110,7 +115,7 @@ def schedule_free_adamw(
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,
 ) -> Any:
-    """Schedule-free AdamW, the winner of the AlgoPerf competition's track without tuning.
+    """Schedule-free AdamW: AdamW with averages in the place of a decaying rate.
 
     Equivalent to ``schedule_free(chain(scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
     add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate)), rate, ...)``. Evaluate ``eval_params(tx,
@@ -127,6 +132,11 @@ def schedule_free_adamw(
       state_dtype: dtype of ``z``; the parameter's by default, float32 for half precision.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       r: the power of the count in the weights of the average, in ``[0, inf)``.
+
+    Use it: when the end of the run is not known, in the place of AdamW with a schedule: it won AlgoPerf's self-tuning
+      track (Kasimbeg et al. 2025, arXiv 2502.15015).
+    Paper: see ``schedule_free``.
+    Lesson: none.
     """
     rate = _warmed_up(learning_rate, warmup_steps)
     inner = _adaptive(b2, eps, weight_decay, mask, rate)
@@ -146,7 +156,7 @@ def schedule_free_radam(
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,
 ) -> Any:
-    """Schedule-free RAdam: schedule-free AdamW with a warm-up that needs no tuning.
+    """Schedule-free RAdam: schedule-free AdamW with a built-in warm-up.
 
     Equivalent to ``schedule_free_adamw`` with RAdam's rectification as a factor of the learning rate. Evaluate
     ``eval_params(tx, state, params)``.
@@ -161,6 +171,10 @@ def schedule_free_radam(
       state_dtype: dtype of ``z``; the parameter's by default, float32 for half precision.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       r: the power of the count in the weights of the average, in ``[0, inf)``.
+
+    Use it: as ``schedule_free_adamw``, where no warm-up is to be chosen.
+    Papers: see ``schedule_free``; the warm-up: Liu et al. 2019, arXiv 1908.03265.
+    Lesson: none.
     """
     rate = multiply_schedules(learning_rate, rectification_schedule(b2))
     inner = _adaptive(b2, eps, weight_decay, mask, rate)

@@ -75,8 +75,8 @@ def rectification_schedule(b2: DecayRate) -> Any:
     Args:
       b2: the beta of the average of squares, in ``[0, 1)``.
 
-    >>> rectification_schedule(0.999)(jnp.array([4, 5, 100, 10**6])).round(4)
-    Array([0.    , 0.0173, 0.1939, 1.    ], dtype=float32)
+    >>> rectification_schedule(0.999)(jnp.array([3, 4, 100, 10**6])).round(4)
+    Array([0.    , 0.0173, 0.2165, 1.    ], dtype=float32)
     """
 
     return lambda count: rectification(b2, numerics.increment(count), 4.0)(numerics.float_dtype())

@@ -115,7 +115,7 @@ def mechanize(
         x0 = tree.select(state.count == 0, tree.copy_like(params), state.x0)
 
         dtype = state.s.dtype
-        betas = (1 - 0.1 ** np.arange(1.0, num_betas + 1)).astype(dtype)
+        betas = jnp.asarray(1 - 0.1 ** np.arange(1.0, num_betas + 1), dtype)
         decay, above_0, first = numerics.scalars(dtype, weight_decay, eps, s_init)
         before = jnp.sum(state.s)
         norm, factor = tree.limited_norm(updates)

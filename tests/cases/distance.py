@@ -91,9 +91,7 @@ def prodigy(
     return updates
 
 
-def dadapt_adamw(
-    grads, params, learning_rate=1.0, betas=(0.9, 0.999), eps=1e-8, estim_lr0=1e-6, weight_decay=0.0
-):
+def dadapt_adamw(grads, params, learning_rate=1.0, betas=(0.9, 0.999), eps=1e-8, estim_lr0=1e-6, weight_decay=0.0):
     (b1, b2), d, updates = betas, estim_lr0, []
     m, v, s, r, b3 = 0.0, 0.0, 0.0, 0.0, np.sqrt(b2)
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
@@ -110,7 +108,7 @@ def dadapt_adamw(
 
 def optax_ldog(**arguments):
     """optax's, with the initial parameters in their own dtype; it relies on the promotion of ranks."""
-    tx = optax.scale_by_distance_over_gradients(**{"param_dtype": jnp.float64, **arguments})
+    tx = optax.scale_by_distance_over_gradients(**{"param_dtype": jnp.result_type(float), **arguments})
 
     def update(updates, state, params):
         with jax.numpy_rank_promotion("allow"):
@@ -212,9 +210,7 @@ CASES = [
             "safeguard_warmup": With(True, {"estim_lr_coef": 0.3, "learning_rate": 0.3}),
         },
         needs_params=True,
-        fields=frozenset(
-            {"exp_avg", "exp_avg_sq", "grad_sum", "params0", "estim_lr", "numerator_weighted", "count"}
-        ),
+        fields=frozenset({"exp_avg", "exp_avg_sq", "grad_sum", "params0", "estim_lr", "numerator_weighted", "count"}),
         optax=optax.contrib.prodigy,
         minimizes={"estim_lr0": 1e-6},
     ),

@@ -41,6 +41,6 @@ CASES = [
         needs_params=True,
         fields=frozenset({"base_optimizer_state", "count", "r", "m", "v", "s", "x0", "mu", "nu"}),
         optax=lambda base_optimizer, **arguments: optax.contrib.mechanize(OPTAX[base_optimizer], **arguments),
-        minimizes={"base_optimizer": SGD},
+        minimizes={"base_optimizer": SGD, "s_init": 1e-2},
     ),
 ]

@@ -145,7 +145,7 @@ def optax_adamw(learning_rate, warmup_steps=None, b2=0.999, eps=1e-8, **argument
 FIELDS = frozenset({"weight_sum", "count", "max_lr", "base_optimizer_state", "z"})
 WEIGHTS = {"b1": 0.5, "weight_lr_power": With(0.5, {"warmup_steps": 5}), "r": 1.0}
 DECAY = {"weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})}
-WAITS = "RAdam waits for five gradients: its first updates are zero"
+WAITS = "while RAdam does not trust its few squares, its updates are zero"
 
 CASES = [
     Case(
