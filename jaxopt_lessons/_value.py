@@ -201,7 +201,7 @@ class _Specification:
             value = tuple(value)
         if isinstance(value, (dict, list)):
             value = jax.tree.map(lambda leaf: leaf, value)  # The caller may change what he gave us.
-        if allowed is None or (value is None and parameter.default is None):
+        if allowed is None or (value is None and _takes_none(parameter)):
             return value
         container = _container(parameter.annotation)
         if container is Mapping:
@@ -254,6 +254,10 @@ def _metadata(annotation: Any, kind: type[M]) -> M | None:
     if typing.get_origin(annotation) is typing.Annotated:
         return next((item for item in typing.get_args(annotation)[1:] if isinstance(item, kind)), None)
     return next(filter(None, (_metadata(item, kind) for item in typing.get_args(annotation))), None)
+
+
+def _takes_none(parameter: inspect.Parameter) -> bool:
+    return parameter.default is None or type(None) in typing.get_args(parameter.annotation)
 
 
 def _container(annotation: Any) -> type | None:

@@ -254,3 +254,37 @@ def test_dot_leaves_out_what_is_not_finite_and_does_not_overflow():
     assert np.isfinite(jl.numerics.dot(jnp.array([3e38, 3e38, -3e38, -3e38]), jnp.ones(4)))
     assert np.isfinite(jl.numerics.dot(jnp.full(4, 1e30), jnp.full(4, 1e30)))
     assert float(jl.numerics.dot(jnp.zeros(0), jnp.zeros(0))) == 0
+
+
+def test_states_with_and_without_the_shape_of_their_leaf():
+    def rule(g, m, total, v):
+        return g, m + g, total + jnp.sum(g), [v[0] + jnp.sum(g, 0), v[1]]
+
+    g = {"a": jnp.ones((2, 3)), "z": jnp.full(4, 1 + 2j)}
+    states = tree.zeros_like(g), {"a": jnp.zeros(()), "z": jnp.zeros(())}
+    pair = {"a": [jnp.zeros(3), jnp.zeros(1)], "z": [jnp.zeros(2), jnp.zeros(1)]}  # a complex vector has rows of 2
+    apply = lambda m, total, v, shape: tree.map_leaves(rule, g, m, total, v, states_have_shape=(True, shape, False))
+    _, m, total, v = apply(*states, pair, lambda leaf: ())
+    np.testing.assert_array_equal(m["z"], g["z"])
+    assert {name: float(x) for name, x in total.items()} == {"a": 6, "z": 12}
+    np.testing.assert_array_equal(v["a"][0], [2, 2, 2])
+    np.testing.assert_array_equal(v["z"][0], [4, 8])
+    with pytest.raises(jl.InputError, match=r"at 'a' updates has float32\[2,3\] and state has float32\[\]"):
+        apply(states[1], states[1], pair, False)
+    with pytest.raises(
+        jl.InputError, match=r"at 'a' .* the state beside it float32\[\], which should have the shape \[2\]"
+    ):
+        apply(*states, pair, lambda leaf: leaf.shape[:1])
+
+
+def test_reduced_like():
+    params = {"a": jnp.ones((2, 3), jnp.bfloat16), "n": jnp.arange(3), "s": 1.0}
+    rows = tree.reduced_like(params, lambda leaf: 1 if np.ndim(leaf) else None)
+    assert {name: (x.shape, x.dtype) for name, x in rows.items() if x is not None} == {
+        "a": ((2,), jnp.float32),
+        "s": ((1,), jnp.float32),
+    }
+    assert rows["n"] is None
+    both = tree.reduced_like(params["a"], lambda leaf: [0, 1, (), (0, 1)])
+    assert [x.shape for x in both] == [(3,), (2,), (2, 3), ()]
+    assert tree.reduced_like(params["a"], lambda leaf: 1, keepdims=True).shape == (2, 1)

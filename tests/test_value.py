@@ -278,6 +278,15 @@ def test_good_numbers():
     np.testing.assert_allclose(traced, [-0.1, -0.1], rtol=1e-6)
 
 
+def test_none_is_a_number_only_where_the_annotation_says_so():
+    tx = jl.adafactor(0.1, clipping_threshold=None)  # 1.0 by default
+    assert tx.arguments["clipping_threshold"] is None
+    assert "clipping_threshold=None" in repr(tx)
+    assert tx != jl.adafactor(0.1)
+    with pytest.raises(TypeError, match="eps must be a finite number in"):
+        jl.adafactor(0.1, eps=None)
+
+
 def test_learning_rate_zero_leaves_the_weights_bit_equal():
     params = jnp.array([1.0, -2.0, 1e-30])
     tx = jl.adamw(0.0, weight_decay=0.1)

@@ -85,8 +85,13 @@ def _spread(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Blockwise numbers, repeated along each axis that is cut into pieces; whole axes are left to broadcasting."""
     for axis, (count, length) in enumerate(zip(x.shape, shape, strict=True)):
         if 1 < count < length:
-            x = jnp.repeat(x, length // count, axis=axis)
+            pieces = (*x.shape[: axis + 1], length // count, *x.shape[axis + 1 :])
+            x = jnp.reshape(jnp.broadcast_to(jnp.expand_dims(x, axis + 1), pieces), _with(x.shape, axis, length))
     return x
+
+
+def _with(shape: tuple[int, ...], axis: int, length: int) -> tuple[int, ...]:
+    return *shape[:axis], length, *shape[axis + 1 :]
 
 
 def _zeros(params: Params, counts: PyTree) -> PyTree:
