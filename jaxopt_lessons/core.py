@@ -69,12 +69,15 @@ class Functions(NamedTuple):
       update: ``update(updates, state, params, **extra) -> (updates, state)``.
       parts: ``parts(state)``, the ``Part`` s inside. None: there are none.
       eval_params: ``eval_params(state, params)``, the weights to evaluate. None: ask the parts one after the other.
+      takes_half_precision: whether it must see half-precision parameters as they are, to round for them. A chain
+        gives all others float32.
     """
 
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
     parts: Callable[[State], Iterable[Part]] | None = None
     eval_params: Callable[[State, Params], Params] | None = None
+    takes_half_precision: bool = False
 
 
 class _Made(NamedTuple):
@@ -162,6 +165,16 @@ class GradientTransformation(Value):
             for part in self.parts(state):
                 params = part.tx.eval_params(part.state, params)
             return params
+
+    @property
+    def takes_half_precision(self) -> bool:
+        """Whether this transformation, or one inside it, must see half-precision parameters as they are."""
+        made = self._make()
+        if isinstance(made, GradientTransformation):
+            return made.takes_half_precision
+        arguments = jax.tree.leaves(dict(self._arguments), is_leaf=lambda x: isinstance(x, GradientTransformation))
+        inside = (value for value in arguments if isinstance(value, GradientTransformation))
+        return made.functions.takes_half_precision or any(tx.takes_half_precision for tx in inside)
 
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
@@ -280,17 +293,19 @@ def chain(*transforms: Transformation) -> Any:
     """
 
     def init(params: Params) -> tuple[State, ...]:
-        params = tree.widen(params)
-        return tuple(stage.init(params) for stage in transforms)
+        wide = tree.widen(params)
+        return tuple(stage.init(params if stage.takes_half_precision else wide) for stage in transforms)
 
     def update(updates: Updates, state: tuple[State, ...], params: Params | None = None, **extra: Any) -> Any:
         reference = updates if params is None else params
         rounds = tree.has_half_precision(reference)
+        wide = tree.widen(params) if rounds else params
         if rounds:
-            updates, params = tree.widen(updates), tree.widen(params)
+            updates = tree.widen(updates)
         new_state = []
         for _, stage, stage_state in parts(state):
-            updates, stage_state = stage.update(updates, stage_state, params, **extra)
+            seen = params if rounds and stage.takes_half_precision else wide
+            updates, stage_state = stage.update(updates, stage_state, seen, **extra)
             new_state.append(stage_state)
         if rounds or not transforms:
             updates = tree.cast_like(updates, reference)

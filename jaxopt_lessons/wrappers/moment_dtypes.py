@@ -1,0 +1,132 @@
+"""Moments in bfloat16: half of the memory of an optimizer's state, whatever the optimizer.
+
+    state = widened(state)             the chosen fields in float32
+    u, state = inner.update(g, state)
+    state = rounded(state)             the chosen fields in bfloat16 again
+
+An average with decay 0.999 moves by a thousandth of the difference at each step, and bfloat16 cannot hold it: rounded
+to the nearest, ``nu`` stands still as long as the squares of the gradients are between 0 and three times of it. So the
+default is to round at random, up or down, right on average (Zamirai et al. 2020, arXiv 2010.06192); the random numbers
+are a function of the key, of ``count`` and of where the array stands in the state.
+
+Not for rules that subtract two moments, such as centered RMSprop, whose variance is then mostly rounding. float16 is
+refused: squares of gradients below 2e-4 are zero in it, and those above 256 infinite.
+
+State: ``count``, and that of ``inner`` with the chosen fields in bfloat16: Adam's is 4 bytes a parameter instead of 8.
+Single numbers and complex arrays stay as they are. The parameters have a precision of their own: ``with_precision``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons import _checks, numerics, rounding, tree
+from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
+from jaxopt_lessons.types import Params, PyTree, State, Updates
+
+MOMENTS = ("mu", "nu", "nu_max", "trace", "m", "v", "n", "m1", "m2")
+"""The fields that one dtype for all moments stands for: averages of gradients and of their squares."""
+
+
+class MomentDtypesState(NamedTuple):
+    count: jax.Array
+    inner: State
+
+
+def stochastic_rule(x: jax.Array, key: jax.Array) -> jax.Array:
+    return rounding.stochastic_round(x, jnp.bfloat16, key)
+
+
+@gradient_transformation
+def moment_dtypes(
+    inner: Transformation,
+    dtypes: Any = jnp.bfloat16,
+    *,
+    rounding: Literal["stochastic", "nearest"] = "stochastic",
+    key: tree.Key = 0,
+) -> Any:
+    """Keeps the moments in the state of an optimizer in bfloat16.
+
+    Args:
+      inner: the optimizer, of this library or of optax.
+      dtypes: ``jnp.bfloat16`` for all moments (the fields ``mu``, ``nu``, ``nu_max``, ``trace``, ``m``, ``v``, ``n``,
+        ``m1``, ``m2``, where there are such), or a dict such as ``{"mu": jnp.bfloat16}`` by the names of the fields;
+        ``None`` or ``jnp.float32`` leaves a field as it is.
+      rounding: ``"stochastic"`` or ``"nearest"``, which makes a slow average stand still.
+      key: where the random numbers start: a seed, or a key of ``jax.random``.
+
+    Raises:
+      ValueError: a dtype is neither bfloat16 nor float32.
+      InputError: the state of ``inner`` has no field of a given name.
+
+    >>> tx = moment_dtypes(jl.adam(1e-3), {"nu": jnp.bfloat16})
+    >>> tx.init(jnp.zeros(2)).inner[0].nu
+    Array([0, 0], dtype=bfloat16)
+    """
+    names = _chosen(dtypes)
+    _checks.one_of("moment_dtypes", "rounding", rounding, ("stochastic", "nearest"))
+
+    def init(params: Params) -> MomentDtypesState:
+        state = inner.init(params)
+        if isinstance(dtypes, Mapping) and any(map(tree.is_trainable, jax.tree.leaves(params))):
+            _checks.fields_exist(tuple(dtypes), sorted(_fields(state)))
+        return MomentDtypesState(numerics.zero_count(), narrowed(state, None))
+
+    def update(updates: Updates, state: MomentDtypesState, params: Params | None = None, **extra: Any) -> Any:
+        reference = updates if params is None else params
+        updates, inner_state = inner.update(updates, widened(state.inner), params, **extra)
+        updates = tree.cast_like(updates, reference)  # optax's take the dtype of their moments
+        step_key = jax.random.fold_in(tree.typed_key(key), state.count) if rounding == "stochastic" else None
+        return updates, MomentDtypesState(numerics.increment(state.count), narrowed(inner_state, step_key))
+
+    def parts(state: MomentDtypesState) -> list[Part]:
+        return [Part("inner", inner, state.inner)]
+
+    def eval_params(state: MomentDtypesState, params: Params) -> Params:
+        return inner.eval_params(widened(state.inner), params)
+
+    def widened(state: State) -> State:
+        return tree.merge(state, tree.widen(_moments(state, names)))
+
+    def narrowed(state: State, key: jax.Array | None) -> State:
+        moments = jax.tree.map(lambda x: x.astype(jnp.float32), _moments(state, names))
+        if key is not None:
+            moments = tree.map_leaves(stochastic_rule, moments, read=(tree.keys_like(key, moments),))
+        return tree.merge(state, jax.tree.map(lambda x: x.astype(jnp.bfloat16), moments))
+
+    return Functions(init, update, parts, eval_params)
+
+
+def _chosen(dtypes: Any) -> frozenset[str]:
+    """The names of the fields to be kept in bfloat16."""
+    by_name = dict(dtypes) if isinstance(dtypes, Mapping) else dict.fromkeys(MOMENTS, dtypes)
+    for name, dtype in by_name.items():
+        allowed = dtype is None or jnp.dtype(dtype) in (jnp.bfloat16, jnp.float32)
+        _checks.require(
+            allowed,
+            lambda name=name, dtype=dtype: (
+                f"moment_dtypes: {name} can be bfloat16 or float32, got {jnp.dtype(dtype).name}: moments need the "
+                "range of float32."
+            ),
+        )
+    return frozenset(name for name, dtype in by_name.items() if dtype is not None and jnp.dtype(dtype) == jnp.bfloat16)
+
+
+def _moments(state: State, names: frozenset[str]) -> PyTree:
+    """The real arrays in the fields of these names; None in the place of everything else."""
+
+    def keep(path: tuple[Any, ...], leaf: Any) -> Any:
+        is_array = getattr(leaf, "ndim", 0) > 0 and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf if is_array and names & set(_field_names(path)) else None
+
+    return jax.tree_util.tree_map_with_path(keep, state)
+
+
+def _fields(state: State) -> set[str]:
+    return {name for path, _ in jax.tree_util.tree_leaves_with_path(state) for name in _field_names(path)}
+
+
+def _field_names(path: tuple[Any, ...]) -> list[str]:
+    return [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
