@@ -30,6 +30,7 @@ from jaxopt_lessons.optimizers.distance_over_gradients import ScaleByDistanceOve
 from jaxopt_lessons.optimizers.distance_over_gradients import scale_by_distance_over_gradients
 from jaxopt_lessons.optimizers.dog import DoGState, dog, scale_by_dog
 from jaxopt_lessons.optimizers.dowg import DoWGState, dowg, scale_by_dowg
+from jaxopt_lessons.optimizers.dpsgd import dpsgd
 from jaxopt_lessons.optimizers.fromage import fromage
 from jaxopt_lessons.optimizers.laprop import ScaleByLapropState, laprop, scale_by_laprop
 from jaxopt_lessons.optimizers.lars import lars
@@ -77,6 +78,8 @@ from jaxopt_lessons.transforms.adaptive_normalize import adaptive_normalize
 from jaxopt_lessons.transforms.apply_every import ApplyEveryState, apply_every
 from jaxopt_lessons.transforms.centralize import centralize
 from jaxopt_lessons.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
+from jaxopt_lessons.transforms.differential_privacy import DifferentiallyPrivateAggregateState
+from jaxopt_lessons.transforms.differential_privacy import differentially_private_aggregate
 from jaxopt_lessons.transforms.ema import EmaState, ema
 from jaxopt_lessons.transforms.hutchinson import HutchinsonState, hutchinson_estimator_diag_hessian
 from jaxopt_lessons.transforms.keep_params import keep_params_in, keep_params_nonnegative

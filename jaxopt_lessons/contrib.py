@@ -17,6 +17,7 @@ from jaxopt_lessons.optimizers.cocob import COCOBState, cocob, scale_by_cocob
 from jaxopt_lessons.optimizers.dadapt_adamw import DAdaptAdamWState, dadapt_adamw
 from jaxopt_lessons.optimizers.dog import DoGState, dog
 from jaxopt_lessons.optimizers.dowg import DoWGState, dowg
+from jaxopt_lessons.optimizers.dpsgd import dpsgd
 from jaxopt_lessons.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
 from jaxopt_lessons.optimizers.momo import MomoState, momo
 from jaxopt_lessons.optimizers.momo_adam import MomoAdamState, momo_adam
@@ -28,15 +29,21 @@ from jaxopt_lessons.optimizers.simplified_ademamix import (
     simplified_ademamix,
 )
 from jaxopt_lessons.optimizers.sophia import SophiaState, sophia
+from jaxopt_lessons.transforms.differential_privacy import (
+    DifferentiallyPrivateAggregateState,
+    differentially_private_aggregate,
+)
 from jaxopt_lessons.transforms.hutchinson import HutchinsonState, hutchinson_estimator_diag_hessian
 from jaxopt_lessons.transforms.normalize import normalize
 from jaxopt_lessons.wrappers.mechanize import MechanicState, mechanize
 from jaxopt_lessons.wrappers.sam import SAMState, sam
 from jaxopt_lessons.wrappers.schedule_free import ScheduleFreeState, schedule_free
+from jaxopt_lessons.wrappers.split_real_and_imaginary import SplitRealAndImaginaryState, split_real_and_imaginary
 
 __all__ = [
     "COCOBState",
     "DAdaptAdamWState",
+    "DifferentiallyPrivateAggregateState",
     "DoGState",
     "DoWGState",
     "HutchinsonState",
@@ -51,13 +58,16 @@ __all__ = [
     "ScaleBySimplifiedAdEMAMixState",
     "ScheduleFreeState",
     "SophiaState",
+    "SplitRealAndImaginaryState",
     "acprop",
     "ademamix",
     "adopt",
     "cocob",
     "dadapt_adamw",
+    "differentially_private_aggregate",
     "dog",
     "dowg",
+    "dpsgd",
     "hutchinson_estimator_diag_hessian",
     "madgrad",
     "mechanize",
@@ -77,6 +87,7 @@ __all__ = [
     "schedule_free_sgd",
     "simplified_ademamix",
     "sophia",
+    "split_real_and_imaginary",
 ]
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and no others

@@ -307,6 +307,9 @@ def chain(*transforms: Transformation) -> Any:
             seen = params if rounds and stage.takes_half_precision else wide
             updates, stage_state = stage.update(updates, stage_state, seen, **extra)
             new_state.append(stage_state)
+        if rounds and params is None:  # What aggregates the gradients of examples returns other shapes than it got.
+            dtypes = jax.tree.map(jnp.result_type, reference)
+            reference = jax.tree.map(lambda u, dtype: jax.ShapeDtypeStruct(u.shape, dtype), updates, dtypes)
         if rounds or not transforms:
             updates = tree.cast_like(updates, reference)
         return updates, tuple(new_state)

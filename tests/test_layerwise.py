@@ -1,5 +1,7 @@
 """Rules with the norm of a whole leaf, beyond what the table tests: zeros, huge entries, units of every rank."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,3 +189,40 @@ def test_examples_need_an_axis_in_common():
             with pytest.raises(jl.InputError, match=rf"{clip.__name__}: at 'b' .* need a first axis of the same"):
                 clip(grads, 1.0)
     assert jl.per_example_global_norm_clip({}, 1.0) == ({}, 0)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"momentum": 0.8}, {"momentum": 0.8, "nesterov": True}], ids=str)
+def test_private_gradient_descent_without_noise_is_that_of_optax(arguments):
+    grads = example_gradients()
+    params = jax.tree.map(lambda x: x[0], grads)
+    updates = {}
+    for package in (jl, optax.contrib):
+        with jax.numpy_dtype_promotion("standard"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # optax's dpsgd calls optax's own deprecated argument
+            tx = package.dpsgd(0.1, 1.5, 0.0, 0, **arguments)
+            state = tx.init(params)
+            for _ in range(3):
+                updates[package], state = tx.update(grads, state, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *updates.values())
+
+
+def test_noise_on_the_sum_of_examples():
+    """Of the deviation promised, divided by the number of examples; other numbers at each step and leaf."""
+    tx = jl.differentially_private_aggregate(2.0, 1.5, key=3)
+    grads = {"a": jnp.zeros((10, 20_000)), "b": jnp.zeros((10, 20_000))}
+    state = tx.init(jax.tree.map(lambda x: x[0], grads))
+    one, state = tx.update(grads, state)
+    two, _ = tx.update(grads, state)
+    for noise in (one["a"], one["b"], two["a"]):
+        assert float(jnp.std(noise)) == pytest.approx(0.3, rel=0.02)
+    for other in (one["b"], two["a"]):
+        assert abs(float(jnp.mean(one["a"] * other))) < 0.003
+
+
+def test_private_examples_need_an_axis():
+    tx = jl.dpsgd(0.1, 1.0, 1.0, 0)
+    params = {"a": jnp.ones((2, 3)), "b": jnp.ones(())}
+    with pytest.raises(
+        jl.InputError, match="differentially_private_aggregate: at 'b' .* need a first axis of the same"
+    ):
+        tx.update(params, tx.init(params), params)

@@ -43,8 +43,7 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Number) -> tuple[P
     """
     with _checks.stage("per_example_global_norm_clip"):
         _checks.examples(grads)
-        norms = jax.vmap(tree.global_norm)(grads) if jax.tree.leaves(grads) else jnp.zeros([0])
-        return _clipped_sum(grads, norms, jnp.asarray(l2_norm_clip).astype(norms.dtype))
+        return clipped_sum(grads, l2_norm_clip)
 
 
 def per_example_layer_norm_clip(
@@ -73,24 +72,28 @@ def per_example_layer_norm_clip(
         _checks.examples(grads)
         leaves, treedef = jax.tree.flatten(grads)
         sizes = [1 if uniform else math.prod(leaf.shape[1:]) for leaf in leaves]
-        sums, counts = [], []
-        for leaf, size in zip(leaves, sizes, strict=True):
-            norms = jax.vmap(tree.global_norm)(leaf)
-            share = math.sqrt(size / max(sum(sizes), 1))
-            clipped, count = _clipped_sum(leaf, norms, jnp.asarray(global_l2_norm_clip).astype(norms.dtype) * share)
-            sums.append(clipped)
-            counts.append(count)
+        limits = [numerics.as_float(global_l2_norm_clip) * math.sqrt(size / max(sum(sizes), 1)) for size in sizes]
+        pairs = [clipped_sum(leaf, limit) for leaf, limit in zip(leaves, limits, strict=True)]
+        sums, counts = zip(*pairs, strict=True) if pairs else ((), ())
         return jax.tree.unflatten(treedef, sums), jax.tree.unflatten(treedef, counts)
 
 
-def _clipped_sum(grads: PyTree, norms: jax.Array, limit: jax.Array) -> tuple[PyTree, jax.Array]:
-    factors = jnp.where(norms <= limit, 1, limit / numerics.divisor(norms))
-    if_clipped = jnp.sum(factors < 1)
+def clipped_sum(grads: PyTree, limit: Any) -> tuple[PyTree, jax.Array]:
+    """The sum over examples, each scaled down to a norm over all leaves of at most ``limit``, and how many were."""
+    if not jax.tree.leaves(grads):
+        return grads, jnp.zeros([], jnp.int32)
+    length, scale = jax.vmap(tree.scaled_global_norm)(grads)
+    limit = jnp.asarray(limit).astype(length.dtype)
+    is_long = length > limit / scale
+    factors = jnp.where(is_long, limit / numerics.divisor(length) / scale, 1)
+    factors = jnp.where(jnp.isfinite(length), factors, jnp.nan)
 
-    def total(leaf: Any) -> jax.Array:
+    def total(leaf: Any) -> Any:
+        if not tree.is_trainable(leaf):
+            return leaf[0]
         leaf = jnp.asarray(leaf)
         wide = tree.widen(leaf)
         weights = jnp.reshape(factors, (-1,) + (1,) * (wide.ndim - 1)).astype(wide.dtype)
         return jnp.sum(weights * wide, axis=0).astype(leaf.dtype)
 
-    return jax.tree.map(total, grads), if_clipped
+    return jax.tree.map(total, grads), jnp.sum(is_long)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 import jaxopt_lessons as jl
@@ -27,6 +28,7 @@ class Case:
       evaluates: the oracle returns the weights to evaluate after each step, in the place of the updates.
       cyclic: fields of its states that count in a circle, and so never reach the largest number.
       forgets: after how many updates at the latest a single huge gradient no longer keeps it from moving.
+      per_example: whether its ``update`` takes the gradients of single examples: it gets batches of one.
       needs_params: whether ``update`` needs ``params``.
       fields: the field names of its states, from the glossary in ``jaxopt_lessons.types``.
       optax: the same transformation made by optax, called with the same arguments.
@@ -52,6 +54,7 @@ class Case:
     cyclic: frozenset[str] = frozenset()
     forgets: int = 20
     needs_params: bool = False
+    per_example: bool = False
     fields: frozenset[str] = frozenset()
     optax: Callable[..., Any] | None = None
     minimizes: Mapping[str, Any] | None = None
@@ -70,9 +73,13 @@ class Case:
 
     def update(self, tx: jl.GradientTransformation) -> Callable[..., Any]:
         """``tx.update`` with the extra arguments it needs."""
-        return lambda updates, state, params=None, **extra: tx.update(
-            updates, state, params, **{**self.extras, **extra}
-        )
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+            if self.per_example:
+                updates = jax.tree.map(lambda leaf: leaf[None], updates)
+            return tx.update(updates, state, params, **{**self.extras, **extra})
+
+        return update
 
     def run_oracle(self, grads: Any, params: Any, **changes: Any) -> Any:
         return self.oracle(grads, params, **{**self.arguments, **changes}, **self.extras)
