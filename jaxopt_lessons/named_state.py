@@ -32,7 +32,7 @@ def state_dict(tx: Any, state: State) -> dict[str, Any]:
       tx: the optimizer.
       state: its state.
 
-    >>> tx = sgd(0.1, momentum=0.9)
+    >>> tx = jl.sgd(0.1, momentum=0.9)
     >>> state_dict(tx, tx.init({"w": jnp.zeros(2)}))["trace"]
     {'trace': {'w': Array([0., 0.], dtype=float32)}}
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+import readme_table
 
 import jaxopt_lessons as jl
 
@@ -47,23 +48,24 @@ def test_a_zero_update_would_fail_the_docstring_examples():
     assert broken >= 8
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_readme_code_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("page", ["README.md", "examples/choosing_an_optimizer.md"])
+def test_code_of_the_pages_runs(page, tmp_path, monkeypatch, capsys):
     """All Python blocks, in order, in one namespace; comments that show printed output are compared with it."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
-    for block in blocks("python"):
+    for block in blocks("python", (ROOT / page).read_text()):
         capsys.readouterr()
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            exec(compile(block, "README.md", "exec"), namespace)
+            exec(compile(block, page, "exec"), namespace)
         printed = capsys.readouterr().out.splitlines()
         shown = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
         for line in printed:
             expected = [s for s in shown if similar(s, line)]
-            assert expected, f"README does not show {line!r}, but {shown}"
+            assert expected, f"{page} does not show {line!r}, but {shown}"
 
 
 def similar(a, b):
@@ -95,8 +97,32 @@ def test_readme_names_every_optimizer_and_schedule():
             assert f"`{name}`" in README, f"README does not name {name}"
 
 
+def test_readme_has_the_table():
+    assert readme_table.with_table(README) == README, "run python tests/readme_table.py"
+
+
+@pytest.mark.parametrize("name", readme_table.optimizers())
+def test_facts_of_an_optimizer(name):
+    what, use, paper, lesson = readme_table.facts(name)
+    assert 0 < len(what.split()) <= 10, f"what {name} does is to be said in ten words: {what!r}"
+    assert use, f"the docstring of {name} has no line 'Use it: ...'"
+    assert paper, f"the docstring of {name} has no line 'Paper: ...' or 'Source: ...'"
+    lessons = [f"{number}, {title}" for number, title in readme_table.LESSONS.items()]
+    assert lesson == "none" or set(lesson.split("; ")) <= set(lessons), lesson
+    module = importlib.import_module(getattr(jl, name).__module__)
+    state = module.__doc__.split("State:")[1].split("\n\n")[0]
+    for size in readme_table.bytes_of(name):
+        assert re.search(rf"\b{size}\b", state), f"{module.__name__} does not say that {name} takes {size} bytes"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jaxopt_lessons").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_paper_is_cited_once_in_a_file(path):
+    found = re.findall(r"arXiv\s+(\d{4}\.\d{4,5})", path.read_text())
+    assert len(found) == len(set(found)), found
+
+
 def test_files_named_in_the_documentation_exist():
-    for file in (ROOT / "README.md", ROOT / "examples" / "README.md"):
+    for file in (ROOT / "README.md", *sorted((ROOT / "examples").glob("*.md"))):
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             if "://" not in target:
                 assert (file.parent / target).exists(), f"{file.name} links to {target}"

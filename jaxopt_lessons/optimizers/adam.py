@@ -16,8 +16,8 @@ Each step is about the learning rate long whatever the scale of the gradients; t
 (``u = sign(g)``), and would be 3.16 times as long without the corrections. Defaults: ``b1=0.9`` averages ten gradients,
 ``b2=0.999`` a thousand squares, and ``eps`` matters only where gradients are below 1e-8 or so.
 
-State: ``count``, ``mu``, ``nu``, 8 bytes a parameter. AdamW is not to be confused with Adam on a loss with an L2 term,
-where the decay is divided by ``sqrt(v_hat)`` too.
+State: ``count``, ``mu``, ``nu``, 8 bytes a parameter; 12 with the gradient before, for optimistic steps. AdamW is not
+to be confused with Adam on a loss with an L2 term, where the decay is divided by ``sqrt(v_hat)`` too.
 """
 
 from typing import Any, NamedTuple

@@ -9,8 +9,9 @@ What Adam does when its averages forget everything (``b1 = b2 = 0``), and what i
 not get shorter near a minimum: let the learning rate fall. Sign descent does not see the scale of the loss, and with
 noisy gradients the sign of a small batch votes for the median, not for the mean: it needs large batches.
 
-State: the learning rate's ``count``; signum also ``count`` and ``ema``, 4 bytes a parameter. Not to be confused with
-Lion, which takes the sign of a newer average than the one it keeps, or with Rprop, whose step sizes adapt.
+State: the learning rate's ``count``, 0 bytes a parameter; signum also ``count`` and ``ema``, 4 bytes a parameter. Not
+to be confused with Lion, which takes the sign of a newer average than the one it keeps, or with Rprop, whose step sizes
+adapt.
 """
 
 from typing import Any
