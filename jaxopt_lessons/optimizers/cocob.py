@@ -10,9 +10,9 @@
     p = p + u
 
 A gambler bets a share of his wealth ``L + R`` on the sign of the next gradient, and the share is what the average
-gradient so far recommends. The first step of every weight has the length ``1 / alpha``, whatever the gradient, and steps
-grow exponentially while the gradients agree. Where ``s`` is 0 the weight is back at ``p0``: parameters that are set to
-other values in the middle of a run do not stay there.
+gradient so far recommends. The first step of every weight has the length ``1 / alpha``, whatever the gradient, and
+steps grow exponentially while the gradients agree. Where ``s`` is 0 the weight is back at ``p0``: parameters that are
+set to other values in the middle of a run do not stay there.
 
 ``learning_rate`` in ``cocob`` multiplies the gradients, and so matters only through ``eps`` and where it changes.
 ``weight_decay`` is L2 regularization, a part of the gradient, and not AdamW's decay.

@@ -7,15 +7,15 @@
     p = p + u                                     for global_scale = -1
 
 Equivalent to ``scale_by_dog(("heuristic", reps_rel), eps)`` of one leaf; see there for the method. ``global_scale=-1``
-makes it a whole optimizer; with 1 it wants a ``scale_by_learning_rate`` after it. The authors advise to evaluate an
-average of the parameters.
+makes it a whole optimizer; with 1 it wants a ``scale_by_learning_rate`` after it. Evaluate an average of the
+parameters, ``polynomial_average_params`` for instance.
 
 Departure from optax: ``p0`` is kept in the dtype of the parameter (float32 for half precision) unless ``param_dtype``
 says otherwise; optax keeps float32, and loses half of the digits of float64 parameters.
 
 State: ``init_params`` (p0), 4 bytes a parameter; ``max_dist`` (r), ``grad_sum_of_squares`` (G), 8 bytes a leaf.
 
-Paper: Ivgi, Hinder & Carmon 2023, arXiv 2302.12022, appendix B (L-DoG).
+Paper: Ivgi, Hinder & Carmon 2023, arXiv 2302.12022 (L-DoG).
 """
 
 from typing import Any, NamedTuple

@@ -6,15 +6,15 @@
 
     p = p - learning_rate * u
 
-The norms are Euclidean and go over all leaves together. ``r`` starts at a guess, ``init_step``, that should be too small
-rather than too large: it grows exponentially while the steps go one way, and never falls::
+The norms are Euclidean and go over all leaves together. ``r`` starts at a guess, ``init_step``, that should be too
+small rather than too large: it grows exponentially while the steps go one way, and never falls::
 
     ("heuristic", x)        r = x * (1 + |p0|)    x = 1e-6, or 1e-4 with batch normalization
     ("distance", x)         r = x
     ("learning_rate", x)    u = x * g while no step has been taken yet, then r as it comes
 
-The last iterate jumps about: the authors advise to evaluate an average of the parameters. The layer-wise variant is
-``scale_by_distance_over_gradients``.
+The last iterate jumps about, and the authors call averaging crucial: evaluate ``polynomial_average_params(dog(),
+eta=8)``. The layer-wise variant is ``scale_by_distance_over_gradients``.
 
 Infinite and NaN entries do not count in the norms, and a gradient whose norm exceeds 1.8e19 (in float32) is scaled down
 to it. The distance is measured from the parameters of ``init``: weights loaded after it are a distance. Departure from

@@ -17,7 +17,6 @@ from jaxopt_lessons import numerics
 from jaxopt_lessons.schedules.schedule import schedule
 from jaxopt_lessons.types import DecayRate
 
-
 _LANGEVIN = [
     # coth(y) - 1/y = y * polynomial(y^2): the coefficients 2^(2k) B_2k / (2k)! of its Taylor series.
     1 / 3,

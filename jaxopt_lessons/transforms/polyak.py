@@ -5,13 +5,14 @@
     u = step * g
 
 ``value`` is the loss at the parameters where ``g`` was taken, ``f_min`` the least value it can have and ``|g|`` the
-Euclidean norm of all leaves together. On ``f(x) = h (x - a)^2 / 2`` it is ``1 / (2 h)``, whatever ``h`` is. Of a batch's
-loss and gradient it is the stochastic Polyak step, which converges if the model fits every example (``f_min = 0``) and
-goes too far where it cannot. Where ``value`` is below ``f_min``, "sps" steps uphill and "sps+" stays.
+Euclidean norm of all leaves together. On ``f(x) = h (x - a)^2 / 2`` it is ``1 / (2 h)``, whatever ``h`` is. Of a
+batch's loss and gradient it is the stochastic Polyak step, which converges if the model fits every example
+(``f_min = 0``) and goes too far where it cannot. Where ``value`` is below ``f_min``, "sps" steps uphill and "sps+"
+stays.
 
-A loss that is infinite or NaN gives zero updates. Infinite and NaN entries of ``g`` do not count in the norm. Departures
-from optax: there the step is 0 wherever ``|g|^2`` is below 1.2e-7, that is, well before the bottom; and downhill or
-uphill, it is no longer than ``max_learning_rate`` here. State: none.
+A loss that is infinite or NaN gives zero updates. Infinite and NaN entries of ``g`` do not count in the norm.
+Departures from optax: there the step is 0 wherever ``|g|^2`` is below 1.2e-7, that is, well before the bottom; and
+here it is no larger than ``max_learning_rate`` uphill either. State: none.
 """
 
 from typing import Any

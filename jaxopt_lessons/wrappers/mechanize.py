@@ -18,8 +18,8 @@ leaves together. A schedule of ``inner`` stays useful: let its peak be 1. ``inne
 the parameters (LARS, LAMB).
 
 ``D`` is not stored but found again from ``p``, so half-precision parameters, which a tiny ``S`` does not move, do not
-even start: put ``master_weights`` around it. Infinite and NaN entries do not count in the sums. The numbers are those of
-optax, written by the paper's authors; their PyTorch package does not limit ``h`` and starts from ``s = 0``.
+even start: put ``master_weights`` around it. Infinite and NaN entries do not count in the sums. The numbers are those
+of optax, written by the paper's authors; their PyTorch package does not limit ``h`` and starts from ``s = 0``.
 
 State: ``x0``, 4 bytes a parameter more than ``inner``; ``r``, ``m``, ``v``, ``s``, one number for each beta; ``count``
 and ``base_optimizer_state``.

@@ -11,9 +11,9 @@ are worse. (optax's ``schedule_free_eval_params(state, params)`` has no counterp
 argument of the transformation, and not part of the state.)
 
 The interpolation takes the place of momentum, so the inner optimizer should have none (``b1=0`` for Adam). Give both
-the same learning rate, with warm-up and without decay; what it is for here is the weights: the updates of a warm-up count
-for less. A run can be stopped at any time. The learning rate is best larger than with a schedule. ``r > 0`` moves the
-weight to the end: 0.75 won the AlgoPerf competition.
+the same learning rate, with warm-up and without decay; what it is for here is the weights: the updates of a warm-up
+count for less. A run can be stopped at any time. The learning rate is best larger than with a schedule. ``r > 0`` moves
+the weight to the end.
 
 Half-precision parameters round ``x`` with ``y`` at every update: put ``master_weights`` around it. Departures from
 optax: there the learning rate of the weights is that of the next update, and so the warm-up is off by one;

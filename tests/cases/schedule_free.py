@@ -8,7 +8,6 @@ import jaxopt_lessons as jl
 from cases.adam import adam, scale_by_adam
 from cases.case import Case, With, at
 from cases.momentum import sgd
-from cases.scale import scale_by_learning_rate
 from cases.weight_decay import add_decayed_weights
 
 SGD, ADAM = jl.sgd(0.1), jl.adam(0.1, b1=0.0)
