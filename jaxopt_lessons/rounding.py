@@ -58,8 +58,8 @@ def stochastic_round(x: jax.Array, dtype: Any, key: jax.Array) -> jax.Array:
       key: a key of ``jax.random``; the same key gives the same result.
 
     >>> x = jnp.full(10_000, 1.001)  # bfloat16 holds 1 and 1.0078125, and nothing between them
-    >>> float(stochastic_round(x, jnp.bfloat16, jax.random.key(0)).mean().round(3))
-    1.001
+    >>> stochastic_round(x, jnp.bfloat16, jax.random.key(0)).mean().round(3)
+    Array(1.001, dtype=float32)
     """
     return round_by(x, jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32), dtype)
 

@@ -37,7 +37,8 @@ FAMILIES = {
     ),
     "Momentum and signs": "qhm signum sign_sgd",
     "Older ones, and for special problems": (
-        "adagrad adadelta madgrad rprop noisy_sgd dpsgd sophia optimistic_gradient_descent optimistic_adam_v2 optimistic_adam"
+        "adagrad adadelta madgrad rprop noisy_sgd dpsgd sophia optimistic_gradient_descent optimistic_adam_v2"
+        " optimistic_adam"
     ),
 }
 

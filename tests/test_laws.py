@@ -247,6 +247,17 @@ LAWS = {
         jl.schedule_free_adamw(0.1, eps=0.0),
         jl.schedule_free(jl.adam(0.1, b1=0.0, eps=0.0), 0.1),
     ),
+    "precision is nothing in float32": (
+        jl.kahan(jl.stochastic_rounding(jl.split_master_weights(jl.master_weights(jl.adam(0.1))))),
+        jl.adam(0.1),
+    ),
+    "float32 moments": (jl.moment_dtypes(jl.adam(0.1), jnp.float32), jl.with_precision(jl.adam(0.1))),
+    "no constraint": (jl.keep_params_in(lambda params: params), jl.identity()),
+    "nonnegative parameters by projection": (
+        jl.keep_params_in(jl.projections.projection_non_negative),
+        jl.keep_params_nonnegative(),
+    ),
+    "no complex leaves": (jl.split_real_and_imaginary(jl.adam(0.1)), jl.adam(0.1)),
     "ascent": (jl.scale_by_learning_rate(0.1, flip_sign=False), jl.scale(0.1)),
 }
 

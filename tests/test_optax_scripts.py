@@ -55,7 +55,7 @@ LOOP = """
 @jax.jit
 def step(params, state):
     value, grads = jax.value_and_grad(loss_fn)(params)
-    updates, state = tx.update(grads, state, params{extras})
+    updates, state = tx.update({grads}, state, params{extras})
     return optax.apply_updates(params, updates), state
 
 state = tx.init(params)
@@ -85,9 +85,10 @@ DIFFERENT = {
 
 def home(name):
     """Where a script written for optax finds a name."""
-    return (
-        "optax." + name if hasattr(optax, name) else "optax.contrib." + name if hasattr(optax.contrib, name) else None
-    )
+    for module in (optax.contrib, optax):
+        if name in dir(module):
+            return f"{module.__name__}.{name}"
+    return None
 
 
 def loop_of(case):
@@ -96,7 +97,8 @@ def loop_of(case):
     if case.minimizes is None:
         made = f"optax.chain({made}, optax.scale(-0.01))"
     extras = "".join(", " + EXTRAS[name] for name in case.extras)
-    return f"tx = {made}\n" + LOOP.format(extras=extras)
+    grads = "jax.tree.map(lambda g: g[None], grads)" if case.per_example else "grads"
+    return f"tx = {made}\n" + LOOP.format(grads=grads, extras=extras)
 
 
 def takes_transformations(case):
@@ -368,7 +370,7 @@ def loss_fn(params):
 
 tx = optax.lion(0.01)
 """
-    + LOOP.format(extras=""),
+    + LOOP.format(grads="grads", extras=""),
 }
 
 

@@ -19,13 +19,23 @@ from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as
 from jaxopt_lessons.named_state import put, without_chains
 from jaxopt_lessons.types import Params, PyTree, State
 
-ALSO_CALLED = {
-    "ScaleByRmsWithCountState": "ScaleByRmsState",
-    "ScaleByRStdDevWithCountState": "ScaleByRStdDevState",
+IN_OPTAX = {
+    "ApplyEveryState": {"ApplyEvery"},
+    "ConditionallyTransformState": {"ConditionallyMaskState"},
+    "ScaleByAcpropState": {"ScaleByBeliefState"},
+    "ScaleByAdamaxState": {"ScaleByAdamState"},
+    "ScaleByAdoptState": {"ScaleByAdamState"},
+    "ScaleByRStdDevState": {"ScaleByRStdDevWithCountState"},
+    "ScaleByRadamState": {"ScaleByAdamState"},
+    "ScaleByRmsState": {"ScaleByRmsWithCountState"},
+    "ScaleByYogiState": {"ScaleByAdamState"},
 }
-"""Names of optax's states and what they are called here."""
+"""What optax calls some of our states, where not the same."""
 
-LEFT_BEHIND = {"b1", "rng_key", "step_count"}
+FIELDS = {("ApplyEvery", "count"): "mini_step"}
+"""Fields of optax's states that have another name here."""
+
+LEFT_BEHIND = {"b1", "key", "rng_key", "step_count"}
 """Fields of optax's states that are arguments here, hyperparameters and keys of random numbers; and a count from 1."""
 
 
@@ -57,7 +67,7 @@ def convert_state(tx: Any, params: Params, state: State, *, count: int | None = 
         count = _count(theirs) if count is None else count
         for record in ours:
             fields = {}
-            if theirs and theirs[0].kind == record.kind:
+            if theirs and theirs[0].kind in {record.kind, *IN_OPTAX.get(record.kind, ())}:
                 fields = theirs.pop(0).fields
             elif set(record.fields) != {"count"}:
                 _checks.no_such_record(record.kind, [other.kind for other in theirs])
@@ -107,9 +117,9 @@ def _their_records(state: PyTree) -> Iterator[Record]:
             return
         inner = [node for field in state for node in _outermost(field)]
         kind = type(state).__name__
-        fields = {field: leaves for field, leaves in _fields(state, inner).items() if leaves}
+        fields = {FIELDS.get((kind, field), field): leaves for field, leaves in _fields(state, inner).items() if leaves}
         if fields:
-            yield Record(ALSO_CALLED.get(kind, kind), fields)
+            yield Record(kind, fields)
     else:
         inner = _outermost(state)
     for node in inner:

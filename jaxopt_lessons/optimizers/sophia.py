@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import Transformation, chain, gradient_transformation
+from jaxopt_lessons.core import Functions, Part, Transformation, chain, gradient_transformation
 from jaxopt_lessons.transforms.hutchinson import hutchinson_estimator_diag_hessian
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
@@ -142,7 +142,10 @@ def scale_by_sophia(
         hessian_fn_state, h = jax.lax.cond(due, refresh, lambda: (state.hessian_fn_state, state.nu))
         return updates, SophiaState(count=t, mu=m, nu=h, hessian_fn_state=hessian_fn_state)
 
-    return init, update
+    def parts(state: SophiaState) -> list[Part]:
+        return [Part(hessian_diagonal_fn.name, hessian_diagonal_fn, state.hessian_fn_state)]
+
+    return Functions(init, update, parts)
 
 
 @gradient_transformation

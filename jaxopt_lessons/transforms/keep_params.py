@@ -78,7 +78,7 @@ def keep_params_in(projection: Callable[[Params], Params]) -> Any:
     >>> tx = jl.chain(jl.sgd(1.0), keep_params_in(jl.projections.projection_l2_ball))
     >>> params = jnp.array([0.0, 0.5])
     >>> tx.update(jnp.array([-3.0, -3.5]), tx.init(params), params)[0]
-    Array([0.6       , 0.30000001], dtype=float32)
+    Array([0.6, 0.3], dtype=float32)
     """
 
     def init(params: Params) -> EmptyState:

@@ -51,8 +51,8 @@ def stochastic_rounding(inner: Transformation, key: tree.Key = 0) -> Any:
     >>> updates, state = tx.update(g, tx.init(params), params)
     >>> jnp.unique(updates)  # 0.001 in one number out of four; the nearest would be 0
     Array([-0.00390625, 0], dtype=bfloat16)
-    >>> float(jnp.mean(updates.astype(jnp.float32)).round(4))
-    -0.001
+    >>> jnp.mean(updates.astype(jnp.float32)).round(4)
+    Array(-0.001, dtype=float32)
     """
 
     def init(params: Params) -> StochasticRoundingState:

@@ -29,8 +29,9 @@ def in_float64(factory):
 
     def make(learning_rate, eps=1e-6, **arguments):
         def corrected(count):
-            wide = jnp.sqrt((count + 1).astype(jnp.float64))
-            return (at(learning_rate, count) + eps) * wide / jnp.sqrt(count + 1).astype(jnp.float64) - eps
+            wide = jnp.result_type(float)
+            undone = jnp.sqrt((count + 1).astype(wide)) / jnp.sqrt(count + 1).astype(wide)
+            return (at(learning_rate, count) + eps) * undone - eps
 
         return factory(learning_rate=corrected, eps=eps, **arguments)
 

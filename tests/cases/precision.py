@@ -1,7 +1,5 @@
 """The precision of weights and moments. In float32, and so in most tests of the table, nothing of it is to be seen."""
 
-import jax.numpy as jnp
-
 import jaxopt_lessons as jl
 from cases.adam import adam
 from cases.case import Case
@@ -45,7 +43,7 @@ CASES = [
         ("dtypes", "rounding", "key"),
         needs_params=False,
         exempt={"optax": "optax has none"},
-        dtypes=jnp.float32,
+        dtypes="float32",
     ),
     row("with_precision", {"master"}, ("moments", "weights", "rounding", "key"), weights="master"),
 ]

@@ -95,8 +95,8 @@ def test_a_model_in_bfloat16_learns_as_in_float32(weights):
 
     tx = jl.adamw(5e-4, weight_decay=0.0)
     expected, plain = final(tx, jnp.float32), final(tx, jnp.bfloat16)
-    assert plain > expected + 0.02
-    assert final(policy(weights, tx, moments=jnp.bfloat16), jnp.bfloat16) == pytest.approx(expected, abs=0.01)
+    assert plain > expected + 0.2
+    assert final(policy(weights, tx, moments=jnp.bfloat16), jnp.bfloat16) == pytest.approx(expected, abs=0.02)
 
 
 # -- where the parameters land ----------------------------------------------------------------------------------------
