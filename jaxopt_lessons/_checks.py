@@ -118,8 +118,8 @@ def random_key(owner: str, value: Any) -> Any:
     """A seed as an int, or a single key of ``jax.random``, typed or not; raises for anything else."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
-    if hasattr(value, "dtype"):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) and not value.shape:
+    if isinstance(value, (jax.Array, np.ndarray)):
+        if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key) and not value.shape:
             return value
         if value.dtype == np.uint32 and value.shape == jax.random.key_data(jax.random.key(0)).shape:
             return value

@@ -130,8 +130,8 @@ def scale_of(largest: jax.Array) -> jax.Array:
 def limited_norm(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The ``norm`` of the finite entries, limited to what can be squared, and the factor that brings it there.
 
-    The factor is 1 unless the norm is huge, 1.8e19 in float32. A step size made of this norm, for an array multiplied by
-    this factor, is right for all but such arrays, and those leave no infinity behind in a sum of squares.
+    The factor is 1 unless the norm is huge, 1.8e19 in float32. A step size made of this norm, for an array multiplied
+    by this factor, is right for all but such arrays, and those leave no infinity behind in a sum of squares.
     """
     return limited(norm(finite(x)))
 

@@ -192,10 +192,10 @@ tx = optax.chain(
     "accumulation": """
 opt = optax.MultiSteps(optax.adamw(0.1), every_k_schedule=3)
 state = opt.init(params)
+update = jax.jit(opt.update)
 result = []
 for i in range(7):
-    grads = jax.grad(lambda p: jnp.mean((x[i] @ p["w"] + p["b"] - y[i]) ** 2))(params)
-    updates, state = opt.update(grads, state, params)
+    updates, state = update(jax.tree.map(lambda p: p * (i - 2.0), params), state, params)
     params = optax.apply_updates(params, updates)
     result.append((params, opt.has_updated(state), state.mini_step, state.gradient_step))
 """,
@@ -305,13 +305,10 @@ tx = optax.chain(scale_by_mine(0.9, 0.99), optax.scale_by_learning_rate(optax.li
 """
     + TRAIN,
     "a transformation with an argument of its own": """
-def init_fn(params):
-    return optax.EmptyState()
-
 def update_fn(updates, state, params=None, *, temperature, **extra_args):
-    return jax.tree.map(lambda g: g * temperature, updates), state
+    return jax.tree.map(lambda g: g * temperature, updates), optax.EmptyState()
 
-mine = optax.GradientTransformationExtraArgs(init_fn, update_fn)
+mine = optax.GradientTransformationExtraArgs(optax.init_empty_state, update_fn)
 tx = optax.chain(optax.with_extra_args_support(optax.scale(2.0)), mine, optax.sgd(0.1))
 updates, state = tx.update(params, tx.init(params), params, temperature=0.5)
 result = updates
@@ -323,6 +320,14 @@ updates, state = tx.update(params, state, params)
 assert isinstance(state[0], optax.AddDecayedWeightsState) and isinstance(state[1], optax.ScaleByAdamState)
 assert isinstance(tx, optax.GradientTransformation)
 result = state[1].mu, state[1].nu, state[1].count, optax.tree.get(state, "mu"), optax.tree_utils.tree_get(state, "nu")
+""",
+    "gradients of single examples": """
+def loss(params, x, y):
+    return optax.l2_loss(x @ optax.scale_gradient(params["w"], 0.5) + params["b"], y).sum()
+
+grads = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(params, x, y)
+flat, tree = jax.tree.flatten(grads)
+result = optax.per_example_global_norm_clip(flat, 1.0), optax.per_example_layer_norm_clip(flat, 1.0, uniform=False)
 """,
     "scalars": """
 largest = jnp.asarray(2**31 - 1, jnp.int32)

@@ -23,8 +23,7 @@ def zero_rule(g: jax.Array) -> jax.Array:
 def set_to_zero() -> Any:
     """Replaces the updates by zeros; what gradients they were made of is not calculated then.
 
-    >>> tx = set_to_zero()
-    >>> tx.update(jnp.array([0.5, jnp.nan]), tx.init(jnp.zeros(2)))[0]
+    >>> set_to_zero().update(jnp.array([0.5, jnp.nan]), EmptyState())[0]
     Array([0., 0.], dtype=float32)
     """
 

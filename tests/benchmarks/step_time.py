@@ -2,9 +2,9 @@
 
     python tests/benchmarks/step_time.py [--rounds 7] [--optimizers sgd adam adamw adafactor lion] [--trees ...]
 
-The step is ``updates, state = tx.update(grads, state, params); params = params + updates``, jitted, with params and state
-donated and returned in the order they came, so that every buffer is updated in place; the same function for optax and
-for us. PyTorch's is ``optimizer.step()``, fused where it is offered. Trees: a transformer of 12 layers and 47 M
+The step is ``updates, state = tx.update(grads, state, params); params = params + updates``, jitted, with params and
+state donated and returned in the order they came, so that every buffer is updated in place; the same function for optax
+and for us. PyTorch's is ``optimizer.step()``, fused where it is offered. Trees: a transformer of 12 layers and 47 M
 parameters, 1,000 leaves of 32 x 32, one leaf of 50 M.
 
 All contestants run alternately in one process, and the figures to quote are the medians of the ratios within a round.
