@@ -237,6 +237,15 @@ tx = optax.chain(
 tx = optax.flatten(optax.chain(optax.normalize_by_update_norm(), optax.adam(0.1)))
 """
     + TRAIN,
+    "complex numbers as pairs": """
+tx = optax.contrib.split_real_and_imaginary(optax.adam(0.1))
+params = jax.tree.map(lambda p: p + 1j * p**2, params)
+state = tx.init(params)
+for i in range(3):
+    updates, state = tx.update(jax.tree.map(lambda p: p * (i - 1.5j), params), state, params)
+    params = optax.apply_updates(params, updates)
+result = jax.tree.map(jnp.real, params), jax.tree.map(jnp.imag, params)
+""",
     "measurements": """
 tx = optax.chain(
     optax.snapshot("norm", optax.global_norm),
@@ -444,9 +453,10 @@ def test_the_average_of_schedule_free_needs_the_optimizer():
 def test_every_shared_name_is_in_a_script():
     """Factories, schedules and functions that both have: in a loop of the table or in a script."""
     text = "".join([*SCRIPTS.values(), SCHEDULES, LOOKAHEAD])
+    in_loops = {case.name for case in LOOPS}
     for name, value in vars(jl).items():
-        if inspect.isfunction(value) and home(name) and name not in [case.name for case in LOOPS]:
-            assert re.search(rf"\b{home(name)}\b", text), name
+        if inspect.isfunction(value) and not name.startswith("_") and name not in in_loops and home(name):
+            assert re.search(rf"\b{home(name)}\b", text), f"no script uses {home(name)}: add one to SCRIPTS"
 
 
 def test_contrib_has_what_both_have():
