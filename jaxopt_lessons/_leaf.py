@@ -1,4 +1,4 @@
-"""What one leaf of a tree is: trainable or not, its dtype, the dtype to calculate in, complex numbers as real pairs."""
+"""What a leaf of a tree is: trainable or not, its dtype, the dtype to calculate in, complex numbers as real pairs."""
 
 import functools
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxopt_lessons.types import PyTree
 
 
 def is_trainable(leaf: Any) -> bool:
@@ -47,3 +49,8 @@ def as_pairs(leaf: Any, dtype: Any) -> jax.Array:
 def from_pairs(pairs: jax.Array, dtype: Any) -> jax.Array:
     """The complex array of which ``as_pairs`` made ``pairs``."""
     return jax.lax.complex(pairs[..., 0], pairs[..., 1]).astype(dtype)
+
+
+def trainable(tree: PyTree) -> PyTree:
+    """``tree`` with None in the place of every leaf that is not trainable."""
+    return jax.tree.map(lambda leaf: leaf if is_trainable(leaf) else None, tree)

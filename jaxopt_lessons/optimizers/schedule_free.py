@@ -76,7 +76,7 @@ def schedule_free_sgd(
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,
 ) -> Any:
-    """Schedule-free SGD: averages in the place of a decaying rate.
+    """Schedule-free SGD: SGD with averages in the place of a decaying rate.
 
     Equivalent to ``schedule_free(chain(add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate)), rate,
     ...)``, without the decay if it is None. Evaluate ``eval_params(tx, state, params)``.
