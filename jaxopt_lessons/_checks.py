@@ -127,6 +127,17 @@ def random_key(owner: str, value: Any) -> Any:
     raise TypeError(f"{owner}: key must be a seed or one key of jax.random, such as jax.random.key(0); got {got}.")
 
 
+def state_dtype(owner: str, value: Any) -> Any:
+    """A dtype with fractions, or None; raises for anything else."""
+    try:
+        fits = value is None or jax.numpy.issubdtype(jax.numpy.dtype(value), np.inexact)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TypeError(f"{owner}: the dtype of a state must be floating point, as jnp.bfloat16 is; got {value!r}.")
+    return value
+
+
 def arguments(owner: str, error: TypeError, given: Iterable[str], known: Sequence[str]) -> NoReturn:
     """Re-raises a failed call with the name of the function and, for an unknown keyword, the nearest known one."""
     unknown = [name for name in given if name not in known]

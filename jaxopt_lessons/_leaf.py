@@ -1,13 +1,17 @@
 """What a leaf of a tree is: trainable or not, its dtype, the dtype to calculate in, complex numbers as real pairs."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons.types import PyTree
+from jaxopt_lessons import _checks
+from jaxopt_lessons.types import Convert, PyTree
+
+StateDtype: TypeAlias = Annotated[Any, Convert(_checks.state_dtype)]
+"""An argument that chooses the dtype of a state; None for that of the parameters, float32 for half precision."""
 
 
 def is_trainable(leaf: Any) -> bool:

@@ -444,3 +444,15 @@ def test_factories_name_their_arguments():
         @jl.gradient_transformation
         def loose(**options):
             return jl.identity()
+
+
+@pytest.mark.parametrize("bad", ["int8", jnp.int32, "flot", 3, bool], ids=str)
+def test_a_state_is_of_a_floating_point_dtype(bad):
+    with pytest.raises(TypeError, match="adam: the dtype of a state must be floating point"):
+        jl.adam(0.1, mu_dtype=bad)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", jnp.float16, np.dtype(np.float32), None], ids=str)
+def test_a_dtype_may_be_given_by_name(dtype):
+    state = jl.adam(0.1, mu_dtype=dtype).init(jnp.zeros(2))
+    assert state[0].mu.dtype == jnp.dtype(dtype or jnp.float32)

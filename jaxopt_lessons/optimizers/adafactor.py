@@ -175,7 +175,7 @@ def adafactor(
     multiply_by_parameter_scale: bool = True,
     clipping_threshold: LimitOrSchedule | None = 1.0,
     momentum: DecayRateOrSchedule | None = None,
-    dtype_momentum: Any = None,
+    dtype_momentum: tree.StateDtype = None,
     weight_decay_rate: NonNegativeOrSchedule | None = None,
     eps: NonNegativeOrSchedule = 1e-30,
     factored: bool = True,

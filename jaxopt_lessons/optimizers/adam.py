@@ -69,7 +69,7 @@ def scale_by_adam(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     *,
     nesterov: bool = False,
 ) -> Any:
@@ -121,7 +121,7 @@ def adam(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     *,
     nesterov: bool = False,
 ) -> Any:
@@ -154,7 +154,7 @@ def adamw(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
     *,
@@ -198,7 +198,7 @@ def optimistic_adam(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     *,
     nesterov: bool = True,
 ) -> Any:
@@ -239,7 +239,7 @@ def optimistic_adam_v2(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     nesterov: bool = True,
 ) -> Any:
     """Optimistic Adam with one learning rate for both terms.
@@ -281,7 +281,7 @@ def nadam(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """NAdam: Adam that looks one step ahead, at constant momentum.
 
@@ -309,7 +309,7 @@ def nadamw(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
 ) -> Any:

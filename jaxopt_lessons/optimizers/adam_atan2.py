@@ -55,7 +55,7 @@ def scale_by_adam_atan2(
     b2: DecayRateOrSchedule = 0.999,
     a: NonNegativeOrSchedule = 1.27,
     b: PositiveOrSchedule = 1.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by the angle of Adam's two averages.
 
@@ -103,7 +103,7 @@ def adam_atan2(
     b2: DecayRateOrSchedule = 0.999,
     a: NonNegativeOrSchedule = 1.27,
     b: PositiveOrSchedule = 1.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:

@@ -148,7 +148,7 @@ def scale_by_adam_mini(
     b1: DecayRateOrSchedule = 0.9,
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     *,
     blocks: Any = None,
 ) -> Any:
@@ -209,7 +209,7 @@ def adam_mini(
     b1: DecayRateOrSchedule = 0.9,
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
     *,

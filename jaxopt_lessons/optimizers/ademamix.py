@@ -65,7 +65,7 @@ def scale_by_ademamix(
     alpha: NonNegativeOrSchedule = 6.0,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by AdEMAMix's direction: a fast and a slow average over the root mean square.
 
@@ -125,7 +125,7 @@ def ademamix(
     alpha: NonNegativeOrSchedule = 5.0,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:

@@ -62,7 +62,7 @@ def scale_by_amsgrad(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
 ) -> Any:
@@ -119,7 +119,7 @@ def amsgrad(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
 ) -> Any:

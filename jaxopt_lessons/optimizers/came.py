@@ -99,7 +99,7 @@ def scale_by_came(
     eps: NonNegativeOrSchedule = 1e-30,
     eps_confidence: NonNegativeOrSchedule = 1e-16,
     clipping_threshold: LimitOrSchedule = 1.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by CAME's direction: an average of Adafactor's steps over their spread.
 
@@ -155,7 +155,7 @@ def came(
     eps: NonNegativeOrSchedule = 1e-30,
     eps_confidence: NonNegativeOrSchedule = 1e-16,
     clipping_threshold: LimitOrSchedule = 1.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:

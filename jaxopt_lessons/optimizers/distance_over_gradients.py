@@ -57,7 +57,7 @@ def layer_rule(
 def scale_by_distance_over_gradients(
     reps_rel: Positive = 1e-6,
     eps: NonNegativeOrSchedule = 1e-8,
-    param_dtype: Any = None,
+    param_dtype: tree.StateDtype = None,
     global_scale: ScalarOrSchedule = 1.0,
 ) -> Any:
     """Multiplies each leaf by its distance from the start over the root of the sum of its squares.

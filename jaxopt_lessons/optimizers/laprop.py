@@ -54,7 +54,7 @@ def scale_by_laprop(
     b1: DecayRateOrSchedule = 0.9,
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-15,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by LaProp's direction: the average of gradients, each over its root mean square.
 
@@ -100,7 +100,7 @@ def laprop(
     b1: DecayRateOrSchedule = 0.9,
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-15,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:

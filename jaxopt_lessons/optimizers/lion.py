@@ -50,7 +50,7 @@ def lion_rule(
 def scale_by_lion(
     b1: DecayRateOrSchedule = 0.9,
     b2: DecayRateOrSchedule = 0.99,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     *,
     mode: Literal["hard", "smooth", "refined"] = "hard",
     smooth_beta: Positive = 1.0,
@@ -92,7 +92,7 @@ def lion(
     learning_rate: NonNegativeOrSchedule,
     b1: DecayRateOrSchedule = 0.9,
     b2: DecayRateOrSchedule = 0.99,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 1e-3,
     mask: Mask | None = None,
 ) -> Any:

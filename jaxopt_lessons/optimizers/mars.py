@@ -68,7 +68,7 @@ def scale_by_mars(
     b2: DecayRateOrSchedule = 0.99,
     gamma: NonNegativeOrSchedule = 0.025,
     eps: NonNegativeOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by Adam's direction for gradients corrected by their change since the last update.
 
@@ -123,7 +123,7 @@ def mars(
     b2: DecayRateOrSchedule = 0.99,
     gamma: NonNegativeOrSchedule = 0.025,
     eps: NonNegativeOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:

@@ -64,7 +64,7 @@ def scale_by_nadam(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     momentum_decay: NonNegativeOrSchedule = 4e-3,
 ) -> Any:
     """Replaces the updates by NAdam's direction, with Dozat's schedule of the momentum.
@@ -121,7 +121,7 @@ def nadam_dozat(
     b2: DecayRateOrSchedule = 0.999,
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     momentum_decay: NonNegativeOrSchedule = 4e-3,
 ) -> Any:
     """NAdam: Nesterov's Adam with a momentum that warms up.

@@ -59,7 +59,7 @@ def scale_by_novograd(
     eps: NonNegativeOrSchedule = 1e-8,
     eps_root: NonNegativeOrSchedule = 0.0,
     weight_decay: NonNegativeOrSchedule = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by a decaying sum of gradients that are divided by their leaf's average norm.
 

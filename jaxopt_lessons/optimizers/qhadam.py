@@ -67,7 +67,7 @@ def scale_by_qhadam(
     nu1: WeightOrSchedule = 0.7,
     nu2: WeightOrSchedule = 1.0,
     eps: NonNegativeOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by QHAdam's direction.
 
@@ -118,7 +118,7 @@ def qhadam(
     nu1: WeightOrSchedule = 0.7,
     nu2: WeightOrSchedule = 1.0,
     eps: NonNegativeOrSchedule = 1e-8,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
 ) -> Any:

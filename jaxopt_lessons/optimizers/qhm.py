@@ -28,7 +28,7 @@ def qhm_rule(g: jax.Array, m: jax.Array, b1: jax.Array, nu: jax.Array) -> tuple[
 
 
 @gradient_transformation
-def scale_by_qhm(b1: DecayRateOrSchedule = 0.999, nu: WeightOrSchedule = 0.7, mu_dtype: Any = None) -> Any:
+def scale_by_qhm(b1: DecayRateOrSchedule = 0.999, nu: WeightOrSchedule = 0.7, mu_dtype: tree.StateDtype = None) -> Any:
     """Replaces the updates by an average of themselves and their momentum.
 
     Args:
@@ -56,7 +56,7 @@ def qhm(
     learning_rate: NonNegativeOrSchedule,
     b1: DecayRateOrSchedule = 0.999,
     nu: WeightOrSchedule = 0.7,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """QHM: steps along a weighted average of gradient and momentum.
 

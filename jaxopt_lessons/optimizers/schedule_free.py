@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import numerics
+from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import GradientTransformation, chain, gradient_transformation, identity
 from jaxopt_lessons.schedules.rectification import rectification_schedule
 from jaxopt_lessons.schedules.schedule import ScheduleLike, multiply_schedules, schedule
@@ -71,7 +71,7 @@ def schedule_free_sgd(
     b1: Fraction = 0.9,
     weight_decay: NonNegativeOrSchedule | None = None,
     weight_lr_power: NonNegativeOrSchedule = 2.0,
-    state_dtype: Any = None,
+    state_dtype: tree.StateDtype = None,
     *,
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,
@@ -110,7 +110,7 @@ def schedule_free_adamw(
     eps: NonNegativeOrSchedule = 1e-8,
     weight_decay: NonNegativeOrSchedule = 0.0,
     weight_lr_power: NonNegativeOrSchedule = 2.0,
-    state_dtype: Any = None,
+    state_dtype: tree.StateDtype = None,
     *,
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,
@@ -151,7 +151,7 @@ def schedule_free_radam(
     eps: NonNegativeOrSchedule = 1e-8,
     weight_decay: NonNegativeOrSchedule = 0.0,
     weight_lr_power: NonNegativeOrSchedule = 2.0,
-    state_dtype: Any = None,
+    state_dtype: tree.StateDtype = None,
     *,
     mask: Mask | None = None,
     r: NonNegativeOrSchedule = 0.0,

@@ -19,7 +19,7 @@ State: 0 bytes a parameter without momentum, 4 with it, and the learning rate's 
 
 from typing import Any
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, tree
 from jaxopt_lessons.core import chain, gradient_transformation, identity
 from jaxopt_lessons.transforms.ema import ema
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
@@ -32,7 +32,7 @@ def sgd(
     learning_rate: NonNegativeOrSchedule,
     momentum: DecayRateOrSchedule | None = None,
     nesterov: bool = False,
-    accumulator_dtype: Any = None,
+    accumulator_dtype: tree.StateDtype = None,
 ) -> Any:
     """SGD: steps down the gradient, with or without momentum.
 

@@ -16,6 +16,7 @@ adapt.
 
 from typing import Any
 
+from jaxopt_lessons import tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.ema import ema
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
@@ -42,7 +43,9 @@ def sign_sgd(learning_rate: NonNegativeOrSchedule) -> Any:
 
 
 @gradient_transformation
-def signum(learning_rate: NonNegativeOrSchedule, beta: DecayRateOrSchedule = 0.9, accumulator_dtype: Any = None) -> Any:
+def signum(
+    learning_rate: NonNegativeOrSchedule, beta: DecayRateOrSchedule = 0.9, accumulator_dtype: tree.StateDtype = None
+) -> Any:
     """Signum: sign descent with momentum.
 
     ``m = beta * m + (1 - beta) * g``, ``p = p - learning_rate * sign(m)``.

@@ -81,7 +81,7 @@ def scale_by_sophia(
     clip_threshold: LimitOrSchedule | None = 1.0,
     update_interval: Steps = 10,
     hessian_diagonal_fn: Transformation = _HUTCHINSON,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by Sophia's direction: momentum over curvature, clipped.
 
@@ -160,7 +160,7 @@ def sophia(
     clip_threshold: LimitOrSchedule | None = 1.0,
     update_interval: Steps = 10,
     hessian_diagonal_fn: Transformation = _HUTCHINSON,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Sophia: momentum over estimated curvature, clipped.
 

@@ -62,7 +62,7 @@ def scale_by_stable_adamw(
     eps: NonNegativeOrSchedule = 1e-6,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """Replaces the updates by AdamW's direction, divided for each leaf by how much its gradients are above average.
 
@@ -120,7 +120,7 @@ def stable_adamw(
     eps: NonNegativeOrSchedule = 1e-6,
     weight_decay: NonNegativeOrSchedule = 1e-2,
     mask: Mask | None = None,
-    mu_dtype: Any = None,
+    mu_dtype: tree.StateDtype = None,
 ) -> Any:
     """StableAdamW: AdamW that slows down where gradients outgrow their average.
 

@@ -28,7 +28,7 @@ def ema_rule(g: jax.Array, v: jax.Array, decay: jax.Array, correction: jax.Array
 
 
 @gradient_transformation
-def ema(decay: DecayRateOrSchedule, debias: bool = True, accumulator_dtype: Any = None) -> Any:
+def ema(decay: DecayRateOrSchedule, debias: bool = True, accumulator_dtype: tree.StateDtype = None) -> Any:
     """Replaces the updates by their exponentially weighted average.
 
     Args:

@@ -29,7 +29,7 @@ def trace_rule(g: jax.Array, m: jax.Array, decay: jax.Array, nesterov: bool) -> 
 
 
 @gradient_transformation
-def trace(decay: DecayRateOrSchedule, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
+def trace(decay: DecayRateOrSchedule, nesterov: bool = False, accumulator_dtype: tree.StateDtype = None) -> Any:
     """Replaces the updates by a decaying sum of them: ``m = decay * m + g``.
 
     Args:

@@ -80,7 +80,7 @@ def _multi_steps(
     every_k_schedule: Annotated[int | Callable[[Any], Any], Convert(_every_k)],
     use_grad_mean: bool = True,
     should_skip_update_fn: Callable[..., Any] | None = None,
-    accumulator_dtype: Any = None,
+    accumulator_dtype: tree.StateDtype = None,
 ) -> Any:
     """Takes one step of an optimizer for every k calls, from the mean of their gradients; the others return zeros.
 

@@ -66,7 +66,7 @@ def schedule_free(
     learning_rate: NonNegativeOrSchedule,
     b1: Fraction = 0.9,
     weight_lr_power: NonNegativeOrSchedule = 2.0,
-    state_dtype: Any = None,
+    state_dtype: tree.StateDtype = None,
     *,
     r: NonNegativeOrSchedule = 0.0,
 ) -> Any:
