@@ -27,3 +27,15 @@ def pytest_collection_modifyitems(config, items):
         (kept if chosen else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+_since = 0
+
+
+def pytest_runtest_teardown():
+    """Lets go of compiled programs now and then: thousands of tests keep gigabytes of them."""
+    global _since
+    _since += 1
+    if _since == 400:
+        _since = 0
+        jax.clear_caches()

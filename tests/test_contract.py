@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 import jaxopt_lessons as jl
 
 HALF = [jnp.float16, jnp.bfloat16]
+DTYPES = [(dtype, dtype) for dtype in (jnp.float32, *HALF)] + [(jnp.float32, jnp.bfloat16), (jnp.float16, jnp.float32)]
 
 
 def tree_of(dtype=jnp.float32, fill=None):
@@ -116,8 +117,7 @@ def test_structure_of_the_state_does_not_depend_on_numbers(case: Case):
 
 
 @every_case
-@pytest.mark.parametrize("grad_dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
-@pytest.mark.parametrize("param_dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(("grad_dtype", "param_dtype"), DTYPES, ids=lambda d: d.__name__)
 def test_update_keeps_the_avals_of_the_state(case: Case, grad_dtype, param_dtype):
     for tx in (case.make(), scheduled(case)):
         params, grads = tree_of(param_dtype), tree_of(grad_dtype)
