@@ -194,6 +194,15 @@ def pairs(owner: str, name: str, value: Any) -> list[tuple[Any, Any]]:
     return [(key, item) for key, item in value]
 
 
+def rounds_last(owner: str, name: str, rounds: bool) -> None:
+    """Raises if a transformation rounds its steps for half-precision parameters: ``owner`` would change them after."""
+    require(
+        not rounds,
+        f"{owner}: {name} has its steps rounded for half-precision parameters, which what comes after would spoil. Let "
+        "the precision wrapper be the last and outermost one.",
+    )
+
+
 def increasing(owner: str, name: str, values: Sequence[Any]) -> None:
     """Raises unless the numbers increase strictly; tracers are let through."""
     known = [value for value in values if not isinstance(value, Tracer)]

@@ -176,6 +176,13 @@ class GradientTransformation(Value):
         inside = (value for value in arguments if isinstance(value, GradientTransformation))
         return made.functions.takes_half_precision or any(tx.takes_half_precision for tx in inside)
 
+    def seen(self, params: Params) -> Params:
+        """``params`` as a wrapper gives them to this transformation: float32 for half precision, which is rounded once.
+
+        Only a transformation that rounds for half-precision parameters sees them as they are.
+        """
+        return params if self.takes_half_precision else tree.widen(params)
+
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
         ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
@@ -290,21 +297,22 @@ def chain(*transforms: Transformation) -> Any:
 
     Raises:
       TypeError: an argument is not an ``(init, update)`` pair.
+      ValueError: a stage that rounds for half-precision parameters is not the last one.
     """
+    for stage in transforms[:-1]:
+        _checks.rounds_last("chain", stage.name, stage.takes_half_precision)
 
     def init(params: Params) -> tuple[State, ...]:
-        wide = tree.widen(params)
-        return tuple(stage.init(params if stage.takes_half_precision else wide) for stage in transforms)
+        return tuple(stage.init(stage.seen(params)) for stage in transforms)
 
     def update(updates: Updates, state: tuple[State, ...], params: Params | None = None, **extra: Any) -> Any:
         reference = updates if params is None else params
         rounds = tree.has_half_precision(reference)
-        wide = tree.widen(params) if rounds else params
         if rounds:
             updates = tree.widen(updates)
         new_state = []
         for _, stage, stage_state in parts(state):
-            seen = params if rounds and stage.takes_half_precision else wide
+            seen = stage.seen(params) if rounds else params
             updates, stage_state = stage.update(updates, stage_state, seen, **extra)
             new_state.append(stage_state)
         if rounds and params is None:  # What aggregates the gradients of examples returns other shapes than it got.

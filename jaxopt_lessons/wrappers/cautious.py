@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import tree
+from jaxopt_lessons import _checks, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
 from jaxopt_lessons.types import NonNegativeOrSchedule, Params, State, Updates
 
@@ -48,6 +48,7 @@ def cautious(inner: Transformation, eps: NonNegativeOrSchedule = 1e-3, *, along_
     >>> tx.update(jnp.array([2.0, -0.5]), state)[0]  # momentum 3 and 0.5, the second against its gradient
     Array([-6., -0.], dtype=float32)
     """
+    _checks.rounds_last("cautious", inner.name, inner.takes_half_precision)
 
     def init(params: Params) -> State:
         return inner.init(tree.widen(params))

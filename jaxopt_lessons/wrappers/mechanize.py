@@ -92,6 +92,7 @@ def mechanize(
     Array([-2.], dtype=float32)
     """
     _checks.whole("mechanize", "num_betas", num_betas, 1)
+    _checks.rounds_last("mechanize", base_optimizer.name, base_optimizer.takes_half_precision)
 
     def init(params: Params) -> MechanicState:
         nothing = jnp.broadcast_to(tree.scalar_like(params, 0), (num_betas,))

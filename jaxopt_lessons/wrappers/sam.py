@@ -35,7 +35,6 @@ import jax.numpy as jnp
 from jaxopt_lessons import _checks, numerics, tree
 from jaxopt_lessons.core import (
     Functions,
-    GradientTransformation,
     Part,
     Transformation,
     apply_updates,
@@ -106,19 +105,15 @@ def sam(
     Array([-1.1], dtype=float32)
     """
 
-    def seen(tx: GradientTransformation, params: Params) -> Params:
-        # As in a chain, half precision is rounded once, after the last stage.
-        return params if tx.takes_half_precision else tree.widen(params)
-
     def init(params: Params) -> SAMState:
-        opt_state, adv_state = (tx.init(seen(tx, params)) for tx in (optimizer, adv_optimizer))
+        opt_state, adv_state = (tx.init(tx.seen(params)) for tx in (optimizer, adv_optimizer))
         cache = None if opaque_mode else tree.copy_like(params)
         return SAMState(numerics.zero_count(), opt_state, adv_state, cache)
 
     def fresh_adversary(params: Params, updates: Updates, adv_state: State) -> State:
         if not reset_state:
             return adv_state
-        fresh = adv_optimizer.init(seen(adv_optimizer, apply_updates(params, updates)))
+        fresh = adv_optimizer.init(adv_optimizer.seen(apply_updates(params, updates)))
         return tree.states_like(fresh, adv_state)
 
     def transparent_update(updates: Updates, state: SAMState, params: Params | None = None, **extra: Any) -> Any:
@@ -130,12 +125,12 @@ def sam(
 
         def descend(opt_state: State, adv_state: State) -> Any:
             before = tree.merge(params, tree.cast_like(cache, params))
-            u, new_state = optimizer.update(grads, opt_state, seen(optimizer, before), **extra)
+            u, new_state = optimizer.update(grads, opt_state, optimizer.seen(before), **extra)
             u = tree.map_leaves(back_rule, u, params=params, read=(cache, params))
             return u, tree.states_like(new_state, opt_state), fresh_adversary(params, u, adv_state)
 
         def climb(opt_state: State, adv_state: State) -> Any:
-            u, new_state = adv_optimizer.update(grads, adv_state, seen(adv_optimizer, params), **extra)
+            u, new_state = adv_optimizer.update(grads, adv_state, adv_optimizer.seen(params), **extra)
             return tree.map_leaves(uphill_rule, u, params=params), opt_state, tree.states_like(new_state, adv_state)
 
         descends = steps >= sync_period - 1
@@ -149,12 +144,12 @@ def sam(
             _checks.params_needed()
         point, adv_state = params, state.adv_state
         for i in range(sync_period - 1):
-            u, adv_state = adv_optimizer.update(tree.widen(updates), adv_state, seen(adv_optimizer, point), **extra)
+            u, adv_state = adv_optimizer.update(tree.widen(updates), adv_state, adv_optimizer.seen(point), **extra)
             point = apply_updates(point, tree.map_leaves(uphill_rule, u, params=params))
             updates = grad_fn(point, i)
             if batch_axis_name is not None:
                 updates = jax.lax.pmean(updates, axis_name=batch_axis_name)
-        updates, opt_state = optimizer.update(tree.widen(updates), state.opt_state, seen(optimizer, params), **extra)
+        updates, opt_state = optimizer.update(tree.widen(updates), state.opt_state, optimizer.seen(params), **extra)
         updates = tree.cast_like(updates, params)
         adv_state = fresh_adversary(params, updates, adv_state)
         return updates, SAMState(numerics.zero_count(), opt_state, adv_state, None)

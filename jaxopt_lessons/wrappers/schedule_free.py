@@ -99,6 +99,7 @@ def schedule_free(
     >>> state.z, jl.eval_params(tx, state, params)  # 8, then 6; their mean
     (Array([6.], dtype=float32), Array([7.], dtype=float32))
     """
+    _checks.rounds_last("schedule_free", base_optimizer.name, base_optimizer.takes_half_precision)
 
     def init(params: Params) -> ScheduleFreeState:
         return ScheduleFreeState(

@@ -520,3 +520,21 @@ def test_wrong_arguments_are_named():
         jl.split_master_weights(jl.adam(0.1), bits=12)
     with pytest.raises(TypeError, match="key must be a seed"):
         jl.stochastic_rounding(jl.adam(0.1), key=0.5)
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        lambda tx: jl.chain(tx, jl.scale(0.5)),
+        lambda tx: jl.chain(jl.clip(1.0), jl.chain(tx), jl.identity()),
+        jl.cautious,
+        jl.mechanize,
+        lambda tx: jl.schedule_free(tx, 0.1),
+    ],
+)
+@pytest.mark.parametrize("wrapper", [jl.kahan, jl.master_weights, jl.stochastic_rounding, jl.split_master_weights])
+def test_nothing_comes_after_the_rounding(compose, wrapper):
+    """A step that is changed after it was rounded for its parameter misses it: refused when it is composed."""
+    with pytest.raises(ValueError, match="Let the precision wrapper be the last and outermost one"):
+        compose(wrapper(jl.sgd(0.1)))
+    jl.chain(jl.clip(1.0), wrapper(jl.sgd(0.1)))
