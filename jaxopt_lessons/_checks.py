@@ -467,7 +467,15 @@ def rules_without_parameters(
         parts.append(f"no rule fits {_some(list(uncovered), 12)}, and there is no default")
     raise InputError(
         f"{'; '.join(parts)}. The rules are {', '.join(map(repr, rules)) or 'none'}; the parameters are "
-        f"{_some(list(paths), 12)}."
+        f"{_some(list(paths), 12)}. In a pattern * stays within one name and ** crosses names, as in '**/bias' and "
+        "'encoder/**'."
+    )
+
+
+def mask_by_pattern(pattern: str) -> NoReturn:
+    raise InputError(
+        f"a mask is a tree of bools or a function; got the string {pattern!r}. Patterns are for groups; here write "
+        "lambda path, leaf: path.startswith('encoder/'), for instance."
     )
 
 
@@ -478,7 +486,10 @@ def state_differs(differences: Sequence[str]) -> NoReturn:
 
 def no_such_record(kind: str, others: Sequence[str]) -> NoReturn:
     there = f"there is {', '.join(others)}" if others else "there is nothing left"
-    raise InputError(f"the given state has no {kind} at its place: {there}. Is it the state of the same optimizer?")
+    raise InputError(
+        f"the given state has no {kind} at its place: {there}. Is it the state of the same optimizer, with the "
+        "NamedTuples that optax made? One read from a file without them must be restored into optax's init(params) first."
+    )
 
 
 def surplus_records(names: Sequence[str]) -> NoReturn:

@@ -292,3 +292,10 @@ def test_states_by_name():
     _, state = run(tx)
     named = jl.state_dict(tx, state)
     assert_close(jl.load_state_dict(tx, PARAMS, named), state)
+
+
+def test_a_pattern_is_not_a_mask():
+    params = {"encoder": {"kernel": jnp.ones(2)}}
+    for tx in (jl.freeze("encoder/**"), jl.adamw(0.1, mask="**/kernel")):
+        with pytest.raises(jl.InputError, match="got the string '.*'. Patterns are for groups; here write lambda path"):
+            tx.update(params, tx.init(params), params)
