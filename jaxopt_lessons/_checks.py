@@ -488,7 +488,7 @@ def no_such_record(kind: str, others: Sequence[str]) -> NoReturn:
     there = f"there is {', '.join(others)}" if others else "there is nothing left"
     raise InputError(
         f"the given state has no {kind} at its place: {there}. Is it the state of the same optimizer, with the "
-        "NamedTuples that optax made? One read from a file without them must be restored into optax's init(params) first."
+        "NamedTuples that optax made? One read from a file without them must be restored into optax's init first."
     )
 
 
