@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _leaf, tree
+from jaxopt_lessons import _checks, _leaf, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
 from jaxopt_lessons.types import Params, PyTree, State, Updates
 
@@ -33,6 +33,7 @@ def flatten(inner: Transformation) -> Any:
     >>> tx.update(params, tx.init(params), params)[0]
     {'a': Array([2., 2.], dtype=float32), 'b': Array(2., dtype=float32)}
     """
+    _checks.rounds_last("flatten", inner.name, inner.takes_half_precision)
 
     def init(params: Params) -> State:
         return inner.init(_vector(tree.trainable(params)))

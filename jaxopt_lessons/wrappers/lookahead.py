@@ -73,9 +73,11 @@ def lookahead(
     Array([8.], dtype=float32)
     """
 
+    _checks.rounds_last("lookahead", fast_optimizer.name, fast_optimizer.takes_half_precision)
+
     def init(params: Params) -> LookaheadState:
         return LookaheadState(
-            fast_state=fast_optimizer.init(fast_optimizer.seen(params)),
+            fast_state=fast_optimizer.init(tree.widen(params)),
             steps_since_sync=numerics.zero_count(),
             slow=tree.copy_like(params),
         )
@@ -83,14 +85,14 @@ def lookahead(
     def update(updates: Updates, state: LookaheadState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
             _checks.params_needed()
-        seen = fast_optimizer.seen(params)
-        updates, fast_state = fast_optimizer.update(tree.widen(updates), state.fast_state, seen, **extra)
+        wide = tree.widen(params)
+        updates, fast_state = fast_optimizer.update(tree.widen(updates), state.fast_state, wide, **extra)
         syncs = state.steps_since_sync >= jnp.asarray(sync_period).astype(jnp.int32) - 1
         updates, slow = tree.map_leaves(
             lookahead_rule, updates, state.slow, params=params, read=(params,), alpha=slow_step_size, syncs=syncs
         )
         if reset_state:
-            fresh = fast_optimizer.init(fast_optimizer.seen(apply_updates(params, updates)))
+            fresh = fast_optimizer.init(tree.widen(apply_updates(params, updates)))
             fast_state = tree.select(syncs, fresh, fast_state)
         steps_since_sync = jnp.where(syncs, 0, numerics.increment(state.steps_since_sync))
         return updates, LookaheadState(fast_state, steps_since_sync, slow)

@@ -119,14 +119,28 @@ def _moments(state: State, names: frozenset[str]) -> PyTree:
 
     def keep(path: tuple[Any, ...], leaf: Any) -> Any:
         is_array = getattr(leaf, "ndim", 0) > 0 and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf if is_array and names & set(_field_names(path)) else None
+        return leaf if is_array and _field_name(state, path) in names else None
 
     return jax.tree_util.tree_map_with_path(keep, state)
 
 
 def _fields(state: State) -> set[str]:
-    return {name for path, _ in jax.tree_util.tree_leaves_with_path(state) for name in _field_names(path)}
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    return {name for name in (_field_name(state, path) for path in paths) if name is not None}
 
 
-def _field_names(path: tuple[Any, ...]) -> list[str]:
-    return [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
+def _field_name(state: State, path: tuple[Any, ...]) -> str | None:
+    """The field of the innermost state on the way to a leaf: not one of the parameters' own, which may be called so."""
+    node, name = state, None
+    for key in path:
+        if isinstance(key, jax.tree_util.GetAttrKey):
+            if isinstance(node, tuple) and type(node).__name__.endswith("State"):
+                name = key.name
+            node = getattr(node, key.name)
+        elif isinstance(key, jax.tree_util.SequenceKey):
+            node = node[key.idx]
+        elif isinstance(key, jax.tree_util.DictKey):
+            node = node[key.key]
+        else:  # inside of a node of the parameters
+            break
+    return name

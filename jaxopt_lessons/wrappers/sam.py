@@ -105,6 +105,10 @@ def sam(
     Array([-1.1], dtype=float32)
     """
 
+    _checks.rounds_last("sam", adv_optimizer.name, adv_optimizer.takes_half_precision)
+    if not opaque_mode:
+        _checks.rounds_last("sam", optimizer.name, optimizer.takes_half_precision)
+
     def init(params: Params) -> SAMState:
         opt_state, adv_state = (tx.init(tx.seen(params)) for tx in (optimizer, adv_optimizer))
         cache = None if opaque_mode else tree.copy_like(params)
@@ -113,7 +117,7 @@ def sam(
     def fresh_adversary(params: Params, updates: Updates, adv_state: State) -> State:
         if not reset_state:
             return adv_state
-        fresh = adv_optimizer.init(adv_optimizer.seen(apply_updates(params, updates)))
+        fresh = adv_optimizer.init(tree.widen(apply_updates(params, updates)))
         return tree.states_like(fresh, adv_state)
 
     def transparent_update(updates: Updates, state: SAMState, params: Params | None = None, **extra: Any) -> Any:
@@ -130,7 +134,7 @@ def sam(
             return u, tree.states_like(new_state, opt_state), fresh_adversary(params, u, adv_state)
 
         def climb(opt_state: State, adv_state: State) -> Any:
-            u, new_state = adv_optimizer.update(grads, adv_state, adv_optimizer.seen(params), **extra)
+            u, new_state = adv_optimizer.update(grads, adv_state, tree.widen(params), **extra)
             return tree.map_leaves(uphill_rule, u, params=params), opt_state, tree.states_like(new_state, adv_state)
 
         descends = steps >= sync_period - 1
@@ -144,7 +148,7 @@ def sam(
             _checks.params_needed()
         point, adv_state = params, state.adv_state
         for i in range(sync_period - 1):
-            u, adv_state = adv_optimizer.update(tree.widen(updates), adv_state, adv_optimizer.seen(point), **extra)
+            u, adv_state = adv_optimizer.update(tree.widen(updates), adv_state, tree.widen(point), **extra)
             point = apply_updates(point, tree.map_leaves(uphill_rule, u, params=params))
             updates = grad_fn(point, i)
             if batch_axis_name is not None:

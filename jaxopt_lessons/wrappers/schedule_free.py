@@ -77,6 +77,7 @@ def schedule_free(
     Args:
       base_optimizer: the optimizer, without momentum.
       learning_rate: that of the optimizer once more: a number in ``[0, inf)``, or a schedule with warm-up and no decay.
+        ``replace(learning_rate=...)`` changes this one only; the presets have one for both.
       b1: how near to the average the gradients are taken, in ``(0, 1)``: 0.9, or up to 0.98 in long runs.
       weight_lr_power: the power of the learning rate in the weights of the average, in ``[0, inf)``.
       state_dtype: dtype of ``z``; the parameter's by default, float32 for half precision.

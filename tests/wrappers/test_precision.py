@@ -1,5 +1,7 @@
 """Half-precision parameters that lose nothing: master weights, split master weights, Kahan, stochastic rounding."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -529,6 +531,10 @@ def test_wrong_arguments_are_named():
         lambda tx: jl.chain(jl.clip(1.0), jl.chain(tx), jl.identity()),
         jl.cautious,
         jl.mechanize,
+        jl.flatten,
+        lambda tx: jl.lookahead(tx, 5, 0.5),
+        lambda tx: jl.sam(tx, jl.sgd(0.1)),
+        lambda tx: jl.sam(jl.sgd(0.1), tx, opaque_mode=True),
         lambda tx: jl.schedule_free(tx, 0.1),
     ],
 )
@@ -538,3 +544,19 @@ def test_nothing_comes_after_the_rounding(compose, wrapper):
     with pytest.raises(ValueError, match="Let the precision wrapper be the last and outermost one"):
         compose(wrapper(jl.sgd(0.1)))
     jl.chain(jl.clip(1.0), wrapper(jl.sgd(0.1)))
+
+
+class Named(NamedTuple):
+    v: jax.Array
+
+
+def test_the_name_of_a_parameter_is_not_that_of_a_moment():
+    """Fields of the parameters may be called as moments are; the slow weights of a lookahead stay what they are."""
+    tx = jl.moment_dtypes(jl.lookahead(jl.chain(jl.scale_by_adam(), jl.scale(-0.1)), 5, 0.5))
+    inner = tx.init(Named(jnp.ones(4))).inner
+    assert inner.slow.v.dtype == jnp.float32
+    assert inner.fast_state[0].mu.v.dtype == inner.fast_state[0].nu.v.dtype == jnp.bfloat16
+    only_nu = jl.moment_dtypes(jl.adam(0.1), {"nu": jnp.bfloat16}).init({"nu": jnp.ones(4)}).inner[0]
+    assert (only_nu.mu["nu"].dtype, only_nu.nu["nu"].dtype) == (jnp.float32, jnp.bfloat16)
+    with pytest.raises(jl.InputError, match="trace"):
+        jl.moment_dtypes(jl.adam(0.1), {"trace": jnp.bfloat16}).init({"trace": jnp.ones(4)})
