@@ -47,6 +47,19 @@ def limited_norm(tree: PyTree) -> tuple[jax.Array, jax.Array]:
     return numerics.limited(global_norm(jax.tree.map(numerics.finite, trainable(tree))))
 
 
+def global_norm1(tree: PyTree) -> jax.Array:
+    """The sum of the absolute values of the finite entries of all leaves together.
+
+    Args:
+      tree: a tree of floating-point or complex arrays; a complex number counts as two real ones.
+    """
+    return sum_leaves(_norm1_rule, tree)
+
+
+def _norm1_rule(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.abs(numerics.finite(x)))
+
+
 def distance(params: Params, start: PyTree) -> jax.Array:
     """The Euclidean distance of all trainable leaves together from those of ``start``, as a ``limited_norm``.
 

@@ -166,15 +166,22 @@ class GradientTransformation(Value):
                 params = part.tx.eval_params(part.state, params)
             return params
 
+    def inside(self) -> list["GradientTransformation"]:
+        """What this transformation is made of: the chain of a preset, or the transformations among its arguments."""
+        made = self._make()
+        if isinstance(made, GradientTransformation):
+            return [made]
+        values = jax.tree.leaves(
+            list(self._arguments.values()), is_leaf=lambda value: isinstance(value, GradientTransformation)
+        )
+        return [value for value in values if isinstance(value, GradientTransformation)]
+
     @property
     def takes_half_precision(self) -> bool:
         """Whether this transformation, or one inside it, must see half-precision parameters as they are."""
         made = self._make()
-        if isinstance(made, GradientTransformation):
-            return made.takes_half_precision
-        arguments = jax.tree.leaves(dict(self._arguments), is_leaf=lambda x: isinstance(x, GradientTransformation))
-        inside = (value for value in arguments if isinstance(value, GradientTransformation))
-        return made.functions.takes_half_precision or any(tx.takes_half_precision for tx in inside)
+        rounds = isinstance(made, _Made) and made.functions.takes_half_precision
+        return rounds or any(tx.takes_half_precision for tx in self.inside())
 
     def seen(self, params: Params) -> Params:
         """``params`` as a wrapper gives them to this transformation: float32 for half precision, which is rounded once.

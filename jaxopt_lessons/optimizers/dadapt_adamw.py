@@ -60,10 +60,6 @@ def averages_rule(
     return g, b1 * m + (1 - b1) * a * g, b2 * v + (1 - b2) * g**2, b3 * s + (1 - b3) * a * g
 
 
-def norm1_rule(s: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.abs(numerics.finite(s)))
-
-
 def step_rule(m: jax.Array, v: jax.Array, p: jax.Array, eps: jax.Array, decay: jax.Array) -> jax.Array:
     return -(m / (numerics.root(v) + eps) + decay * p)
 
@@ -130,7 +126,7 @@ def dadapt_adamw(
             averages_rule, updates, state.exp_avg, state.exp_avg_sq, state.grad_sum, b1=b1, b2=b2, b3=b3, a=a
         )
         r = b3 * state.numerator_weighted + (1 - b3) * a * product.astype(estim_lr.dtype)
-        norm1 = (1 - b3) * tree.sum_leaves(norm1_rule, s).astype(estim_lr.dtype)
+        norm1 = (1 - b3) * tree.global_norm1(s).astype(estim_lr.dtype)
         estimate = jnp.where(norm1 > 0, r / jnp.where(norm1 > 0, norm1, 1), 0)
         updates = tree.map_leaves(step_rule, m, params=params, read=(v, params), eps=eps, decay=a * decay)
         return updates, DAdaptAdamWState(m, v, s, jnp.maximum(estim_lr, estimate), r, t)

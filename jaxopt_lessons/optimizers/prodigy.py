@@ -75,10 +75,6 @@ def product_rule(g: jax.Array, p0: jax.Array, p: jax.Array) -> jax.Array:
     return numerics.dot(numerics.squarable(g), p0 - p)
 
 
-def norm1_rule(s: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.abs(numerics.finite(s)))
-
-
 def step_rule(
     m: jax.Array, v: jax.Array, p: jax.Array, a: jax.Array, floor: jax.Array, weight_decay: jax.Array
 ) -> jax.Array:
@@ -167,7 +163,7 @@ def prodigy(
         )
         product = tree.sum_leaves(product_rule, updates, state.params0, params).astype(estim_lr.dtype)
         r = b3 * state.numerator_weighted + a * growth * product
-        norm1 = tree.sum_leaves(norm1_rule, s).astype(estim_lr.dtype)
+        norm1 = tree.global_norm1(s).astype(estim_lr.dtype)
         # No more than a factor of the largest distance in exact arithmetic, and so no overflow that matters.
         estimate = coefficient * r / jnp.where(norm1 > 0, norm1, 1)
         estim_lr = jnp.maximum(estim_lr, jnp.where(norm1 > 0, estimate, 0))

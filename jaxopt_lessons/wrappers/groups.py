@@ -208,11 +208,5 @@ def _labels_inside(tx: GradientTransformation, params: Params) -> Any:
         return
     if tx._factory is masked:
         params = tree.pick(params, tree.mask_leaves(arguments["mask"], params))
-    made = tx._make()
-    if isinstance(made, GradientTransformation):
-        yield from _labels_inside(made, params)
-        return
-    inside = jax.tree.leaves(list(arguments.values()), is_leaf=lambda x: isinstance(x, GradientTransformation))
-    for part in inside:
-        if isinstance(part, GradientTransformation):
-            yield from _labels_inside(part, params)
+    for part in tx.inside():
+        yield from _labels_inside(part, params)

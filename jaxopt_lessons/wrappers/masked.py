@@ -111,11 +111,7 @@ def descends(tx: GradientTransformation) -> bool:
     """Whether there is a step down in a transformation: ``scale_by_learning_rate``, at any depth."""
     if tx._factory is scale_by_learning_rate:
         return tx.arguments["flip_sign"]
-    made = tx._make()
-    if isinstance(made, GradientTransformation):
-        return descends(made)
-    inside = jax.tree.leaves(list(tx.arguments.values()), is_leaf=lambda x: isinstance(x, GradientTransformation))
-    return any(descends(part) for part in inside if isinstance(part, GradientTransformation))
+    return any(map(descends, tx.inside()))
 
 
 @gradient_transformation
