@@ -179,3 +179,14 @@ def test_ranges():
     for period in (0, 1.5, "2"):
         with pytest.raises((ValueError, TypeError), match="sam: sync_period must be"):
             jl.sam(jl.sgd(0.1), jl.sgd(0.1), period)
+
+
+def test_an_optimizer_that_rounds_sees_the_parameters_it_rounds_for():
+    """Small steps of bfloat16 parameters arrive, if the wrapped optimizer keeps what rounding takes."""
+    tx, g = jl.sam(jl.kahan(jl.sgd(1e-3)), jl.sgd(0.0), sync_period=1), jnp.ones(1, jnp.bfloat16)
+    params = jnp.ones(1, jnp.bfloat16)
+    state = tx.init(params)
+    for _ in range(50):
+        updates, state = tx.update(g, state, params)
+        params = jl.apply_updates(params, updates)
+    assert float(params[0]) == pytest.approx(0.95, abs=4e-3)
