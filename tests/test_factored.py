@@ -132,6 +132,20 @@ def test_one_bad_gradient_spoils_its_own_entry_only(tx, bad):
     assert bad_entries == 1, "only in the momentum"
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 1e20])
+def test_a_leaf_without_squares_keeps_its_means_and_limits_its_step(bad):
+    params = params_of()
+    tx = jl.scale_by_factored_rms(min_dim_size_to_factor=1)
+    _, before = run(tx, [params], params)
+    grads = params | {"matrix": params["matrix"].at[1, 2].set(bad).at[0, 0].set(1e6)}
+    updates, after = tx.update(grads, before, params)
+    for field in ("v_row", "v_col"):
+        np.testing.assert_array_equal(getattr(after, field)["matrix"], getattr(before, field)["matrix"])
+        assert np.any(getattr(after, field)["stack"] != getattr(before, field)["stack"]), "other leaves go on"
+    assert updates["matrix"][0, 0] == 1
+    np.testing.assert_array_equal(updates["matrix"][1, 2], 1 if np.isfinite(bad) else np.nan)
+
+
 @every_factored
 def test_vmap_is_the_loop(tx):
     stack = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4, 6)), jnp.float32)

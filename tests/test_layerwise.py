@@ -39,7 +39,7 @@ def test_the_trust_ratio_does_not_see_the_unit_of_the_gradient(size):
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 @pytest.mark.parametrize(
     "tx",
-    [jl.scale_by_trust_ratio(), jl.normalize(), jl.clip_by_block_rms(0.5), jl.fromage(0.1)],
+    [jl.scale_by_trust_ratio(), jl.normalize(), jl.fromage(0.1)],
     ids=lambda tx: tx.name,
 )
 def test_a_bad_entry_counts_as_nothing_in_norms(tx, bad):
@@ -48,6 +48,20 @@ def test_a_bad_entry_counts_as_nothing_in_norms(tx, bad):
     expected = first(tx, jnp.array([3.0, 4.0, 0.0]), params)
     np.testing.assert_allclose(actual[:2], expected[:2], rtol=1e-6)
     assert not np.isfinite(actual[2])
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_a_leaf_without_a_root_mean_square_is_clipped_entry_by_entry(bad):
+    tx = jl.clip_by_block_rms(0.5)
+    actual = first(tx, jnp.array([3.0, -0.25, bad]))
+    np.testing.assert_array_equal(actual, [0.5, -0.25, np.nan])
+    np.testing.assert_array_equal(first(tx, jnp.array([-3e38, 0.25, 1e20])), [-0.5, 0.25, 0.5])
+
+
+@pytest.mark.parametrize("tx", [jl.scale_by_param_block_rms(0.25), jl.scale_by_param_block_norm(0.25)])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_leaf_of_bad_weights_counts_as_one_of_zeros(tx, bad):
+    np.testing.assert_array_equal(first(tx, jnp.array([1.0, -2.0]), jnp.array([bad, 3.0])), [0.25, -0.5])
 
 
 def test_novograd_keeps_its_state_clean_of_bad_entries():

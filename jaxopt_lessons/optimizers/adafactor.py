@@ -24,8 +24,9 @@ are interchangeable.
 
 Departures from optax: ``step_offset`` (``decay_offset``) is for a count that starts at a checkpoint's step; while the
 count is below it ``t`` is 1 here, where optax raises a negative number to a power and gives NaN from the first update
-on. ``dtype_momentum=None``, which is float64 for float64, is float32 otherwise. Infinite and NaN entries are left out
-of all means and stay as they are. Complex leaves are refused.
+on. ``dtype_momentum=None``, which is float64 for float64, is float32 otherwise. A factored leaf with an infinite or NaN
+entry, or one whose square is not finite (1e20 in float32), keeps its means; its steps ``u`` are those by the old means,
+limited to 1, and infinite and NaN entries stay, to be seen. Complex leaves are refused.
 """
 
 from typing import Any, NamedTuple
@@ -69,16 +70,17 @@ def factored_rms_rule(
     epsilon: jax.Array,
     factoring: tuple[bool, int],
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    g = numerics.squarable(g)
-    s = numerics.finite(g) ** 2 + epsilon
     axes = _factored_axes(g, *factoring)
     if axes is None:
-        v = rate * v + (1 - rate) * s
-        return g / numerics.root(v), v_row, v_col, v
-    row_axis, col_axis = axes
-    v_row = rate * v_row + (1 - rate) * jnp.sum(s / g.shape[row_axis], axis=row_axis)
-    v_col = rate * v_col + (1 - rate) * jnp.sum(s / g.shape[col_axis], axis=col_axis)
-    return numerics.divided_by_factored_root(g, v_row, v_col, row_axis, col_axis), v_row, v_col, v
+        limited = numerics.squarable(g)
+        v = rate * v + (1 - rate) * (numerics.finite(limited) ** 2 + epsilon)
+        return limited / numerics.root(v), v_row, v_col, v
+    of_rows, of_cols, known = numerics.means_of_squares(g, *axes)
+    v_row = jnp.where(known, rate * v_row + (1 - rate) * (of_rows + epsilon), v_row)
+    v_col = jnp.where(known, rate * v_col + (1 - rate) * (of_cols + epsilon), v_col)
+    u = numerics.divided_by_factored_root(g, v_row, v_col, *axes)
+    limit = jnp.where(known, jnp.finfo(g.dtype).max, 1)
+    return jnp.clip(u, -limit, limit) + 0 * g, v_row, v_col, v
 
 
 def power_decay(step: jax.Array, decay_rate: jax.Array) -> jax.Array:

@@ -8,8 +8,9 @@ where ``|g|`` is the Euclidean norm of all leaves together and ``rms(g)`` the ro
 
 Norms are calculated in float32 without overflow. If the global norm is not finite there is no direction to keep: the
 updates pass unchanged, so that the infinite or NaN entry is still where it was for whoever looks for it (the usual
-formula turns one infinite entry into a NaN and zeros, and one NaN into all NaN). The root mean square of a leaf leaves
-such entries out, and they stay. ``max_norm=0`` and ``threshold=0`` give zeros.
+formula turns one infinite entry into a NaN and zeros, and one NaN into all NaN). A leaf whose squares are not finite
+(entries of 1e20 in float32) is limited to the threshold entry by entry; infinite and NaN entries become NaN.
+``max_norm=0`` and ``threshold=0`` give zeros.
 
 Papers: Mikolov 2012 (entries), Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063 (norm), Shazeer & Stern 2018, arXiv
 1804.04235, section 6 (root mean square).
@@ -36,7 +37,11 @@ def rescale_rule(g: jax.Array, norm: jax.Array, max_norm: jax.Array) -> jax.Arra
 
 
 def block_rms_rule(g: jax.Array, threshold: jax.Array) -> jax.Array:
-    return rescale_rule(g, numerics.rms(numerics.finite(g)), threshold)
+    rms = numerics.unscaled_rms(g)
+    known = jnp.isfinite(rms)
+    factor = jnp.where(known & (rms > threshold), threshold / rms, 1)
+    limit = jnp.where(known, jnp.inf, threshold)
+    return jnp.clip(factor * g, -limit, limit) + 0 * g  # infinite entries become NaN, to be seen
 
 
 @gradient_transformation

@@ -5,7 +5,8 @@
 
 After a normalizing scaling, such as Adafactor's or Adam's, the learning rate is then a relative one: 0.01 changes a
 weight by a hundredth of a typical weight of its leaf. ``min_scale`` lets a leaf of zeros start. The norm grows with the
-number of entries, the root mean square does not. State: none. Infinite and NaN weights do not count.
+number of entries, the root mean square does not. State: none. A leaf with infinite or NaN weights counts as one of
+zeros.
 
 Paper: Shazeer & Stern 2018, arXiv 1804.04235, section 8. Not to be confused with ``scale_by_trust_ratio``, which
 divides by the size of the update too.
@@ -21,12 +22,16 @@ from jaxopt_lessons.core import EmptyState, gradient_transformation
 from jaxopt_lessons.types import NonNegativeOrSchedule, Params, Updates
 
 
+def _at_least(min_scale: jax.Array, size: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(size), jnp.maximum(size, min_scale), min_scale)
+
+
 def param_norm_rule(g: jax.Array, p: jax.Array, min_scale: jax.Array) -> jax.Array:
-    return g * jnp.maximum(numerics.norm(numerics.finite(p)), min_scale)
+    return g * _at_least(min_scale, numerics.norm(p))
 
 
 def param_rms_rule(g: jax.Array, p: jax.Array, min_scale: jax.Array) -> jax.Array:
-    return g * jnp.maximum(numerics.rms(numerics.finite(p)), min_scale)
+    return g * _at_least(min_scale, numerics.rms(p))
 
 
 @gradient_transformation
