@@ -137,7 +137,8 @@ def test_a_leaf_without_squares_keeps_its_means_and_limits_its_step(bad):
     params = params_of()
     tx = jl.scale_by_factored_rms(min_dim_size_to_factor=1)
     _, before = run(tx, [params], params)
-    grads = params | {"matrix": params["matrix"].at[1, 2].set(bad).at[0, 0].set(1e6)}
+    grads = jax.tree.map(lambda p: 2 * p, params)
+    grads["matrix"] = params["matrix"].at[1, 2].set(bad).at[0, 0].set(1e6)
     updates, after = tx.update(grads, before, params)
     for field in ("v_row", "v_col"):
         np.testing.assert_array_equal(getattr(after, field)["matrix"], getattr(before, field)["matrix"])
