@@ -81,13 +81,13 @@ def cosine_decay_restarts(
         largest = jnp.iinfo(count.dtype).max
         first = jnp.full_like(count, first_decay_steps)
         cycle = jnp.where(jnp.equal(t_mul, 1), count // first, 0)
-        elapsed, length = count - cycle * first, first
+        elapsed, length, exact = count - cycle * first, first, numerics.as_float(first)
         for _ in range(31):  # Lengths at least double, so no more restarts come before 2^31.
             over = elapsed >= length
             elapsed, cycle = jnp.where(over, elapsed - length, elapsed), cycle + over.astype(cycle.dtype)
             longer = jnp.where(length > largest // t_mul, largest, length * t_mul)
-            length = jnp.where(over, longer, length)
+            length, exact = jnp.where(over, longer, length), jnp.where(over, exact * t_mul, exact)
         peak = init_value * jnp.power(m_mul, numerics.as_float(cycle))
-        return peak * ((1 - alpha) * half_cosine(numerics.ratio(elapsed, length)) + alpha)
+        return peak * ((1 - alpha) * half_cosine(numerics.ratio(elapsed, exact)) + alpha)
 
     return value

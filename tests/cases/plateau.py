@@ -49,6 +49,7 @@ CASES = [
             "min_scale": 0.02,
         },
         extras={"value": -1.5},
+        forgets=1,
         fields=frozenset({"scale", "best_value", "plateau_count", "cooldown_count", "count", "avg_value"}),
         cyclic=frozenset({"plateau_count", "cooldown_count", "count"}),
         optax=optax.contrib.reduce_on_plateau,
