@@ -1,5 +1,6 @@
 """The table of schedules: a row for each, with its formula in NumPy, and another value for each of its arguments."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +87,7 @@ def manual(t, values):
 def through(t, points, easing):
     """A curve through ``(count, value)``; the last of several points at one count is the one it leaves from."""
     result = np.full(np.shape(t), points[0][1], float)
-    for (a, before), (b, after) in zip(points, points[1:], strict=False):
+    for (a, before), (b, after) in itertools.pairwise(points):
         x = clamp((t - a) / max(b - a, 1))
         x = 1 - wave(x) if easing == "cosine" else x
         result = np.where(t >= a, before + (after - before) * x, result)

@@ -240,7 +240,9 @@ def test_ends_are_exact():
 def test_the_first_values_of_a_warm_up():
     """optax's convention, 0 at first, wherever optax has the schedule; both where the name says so."""
     assert jl.warmup(10, 1e-3, from_zero=True)(0) == 0
-    np.testing.assert_allclose(jl.warmup(10, 1e-3, from_zero=False)(jnp.array([0, 8, 9])), [1e-4, 9e-4, 1e-3], rtol=1e-6)
+    np.testing.assert_allclose(
+        jl.warmup(10, 1e-3, from_zero=False)(jnp.array([0, 8, 9])), [1e-4, 9e-4, 1e-3], rtol=1e-6
+    )
     assert jl.warmup(1, 1e-3, from_zero=False)(0) == jnp.float32(1e-3)
     assert jl.wsd_schedule(0.0, 1.0, 10, 5, 5)(0) == 0
     assert jl.noam_schedule(1, 4)(0) == 0.125

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics
-from jaxopt_lessons.schedules.schedule import Schedule, ScheduleLike, ScheduleLikes, Timed, schedule
+from jaxopt_lessons.schedules.schedule import ScheduleLike, ScheduleLikes, Timed, schedule
 from jaxopt_lessons.types import Offset, Scalar, Steps
 
 _LARGEST_TERM = 2**15 - 1
@@ -299,13 +299,12 @@ def as_fraction(factor: float) -> tuple[int, int]:
             f"stretch: factor must be a Python number in (0, inf); got {factor!r}. For one that is known only inside "
             "jit write stretch_schedule(schedule, to, per)."
         )
-    exact = fractions.Fraction(factor)
-    near = exact.limit_denominator(_LARGEST_TERM)
-    if near.numerator > _LARGEST_TERM:
-        near = 1 / (1 / exact).limit_denominator(_LARGEST_TERM)
-    if max(near.as_integer_ratio()) > _LARGEST_TERM:
+    if not 1 / _LARGEST_TERM <= factor <= _LARGEST_TERM:
         raise ValueError(f"stretch: factor must be in [1 / {_LARGEST_TERM}, {_LARGEST_TERM}]; got {factor!r}.")
-    return near.as_integer_ratio()
+    exact = fractions.Fraction(factor)
+    if exact < 1:
+        return exact.limit_denominator(_LARGEST_TERM).as_integer_ratio()
+    return (1 / (1 / exact).limit_denominator(_LARGEST_TERM)).as_integer_ratio()
 
 
 @schedule

@@ -1,7 +1,7 @@
 """Shares of a run as whole numbers of updates.
 
-    run = fraction_of(10_000)
-    rate = warmup(run(0.05), 1e-3, from_zero=True).then(cosine_decay_schedule(1e-3, run.between(0.05, 1.0)))
+run = fraction_of(10_000)
+rate = warmup(run(0.05), 1e-3, from_zero=True).then(cosine_decay_schedule(1e-3, run.between(0.05, 1.0)))
 """
 
 import math

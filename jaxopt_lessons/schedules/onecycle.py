@@ -122,9 +122,7 @@ def cosine_onecycle_momentum_schedule(
     >>> cosine_onecycle_momentum_schedule(8, 0.5, 0.75, pct_start=0.5)(jnp.array([0, 2, 4, 6, 8]))
     Array([0.75 , 0.625, 0.5  , 0.625, 0.75 ], dtype=float32)
     """
-    _checks.not_above(
-        "cosine_onecycle_momentum_schedule", "base_momentum", base_momentum, "max_momentum", max_momentum
-    )
+    _checks.not_above("cosine_onecycle_momentum_schedule", "base_momentum", base_momentum, "max_momentum", max_momentum)
     ends = _phases("cosine_onecycle_momentum_schedule", transition_steps, pct_start=pct_start)
     return _onecycle(ends, [max_momentum, base_momentum, max_momentum], "cosine")
 
@@ -152,8 +150,6 @@ def linear_onecycle_momentum_schedule(
     >>> linear_onecycle_momentum_schedule(8, 0.5, 0.75, 0.5, 0.75)(jnp.array([0, 2, 4, 5, 6, 8]))
     Array([0.75 , 0.625, 0.5  , 0.625, 0.75 , 0.75 ], dtype=float32)
     """
-    _checks.not_above(
-        "linear_onecycle_momentum_schedule", "base_momentum", base_momentum, "max_momentum", max_momentum
-    )
+    _checks.not_above("linear_onecycle_momentum_schedule", "base_momentum", base_momentum, "max_momentum", max_momentum)
     ends = _phases("linear_onecycle_momentum_schedule", transition_steps, pct_start=pct_start, pct_final=pct_final)
     return _onecycle(ends, [max_momentum, base_momentum, max_momentum, max_momentum], "linear")

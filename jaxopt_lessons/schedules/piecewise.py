@@ -29,7 +29,7 @@ def piecewise_constant_schedule(
 
     Args:
       init_value: the value before the first boundary.
-      boundaries_and_scales: ``{count: factor}``; the factor, in ``[0, inf)``, acts on updates number ``count`` and later.
+      boundaries_and_scales: ``{count: factor}``; the factor, in ``[0, inf)``, acts from update ``count`` on.
 
     >>> piecewise_constant_schedule(1.0, {2: 0.5, 4: 0.5})(jnp.arange(6))
     Array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25], dtype=float32)

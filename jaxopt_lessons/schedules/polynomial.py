@@ -1,7 +1,7 @@
 """A power of the time that is left.
 
-    r = 1 - clip((count - transition_begin) / transition_steps, 0, 1)
-    value = end_value + (init_value - end_value) * r^power
+r = 1 - clip((count - transition_begin) / transition_steps, 0, 1)
+value = end_value + (init_value - end_value) * r^power
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Decay in steps: at every so many updates, or at given ones.
 
-    value = init_value * decay_rate^floor(count / transition_steps)           step_decay
-    value = init_value * 0.5^floor(count / transition_steps)                  halving_schedule
-    value = init_value * decay_rate^(number of milestones up to count)        multistep_decay
+value = init_value * decay_rate^floor(count / transition_steps)           step_decay
+value = init_value * 0.5^floor(count / transition_steps)                  halving_schedule
+value = init_value * decay_rate^(number of milestones up to count)        multistep_decay
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ State: ``scale``, ``best_value``, ``plateau_count``, ``cooldown_count``, ``count
 ``avg_value``; 24 bytes in all.
 """
 
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,11 +96,13 @@ def reduce_on_plateau(
         updates: Updates, state: ReduceLROnPlateauState, params: Params | None = None, *, value: jax.Array, **extra: Any
     ) -> Any:
         dtype = state.avg_value.dtype
-        loss, *numbers = numerics.scalars(dtype, _checks.loss_value(value), factor, rtol, atol, min_scale)
+        loss, f, relative, absolute, least = numerics.scalars(
+            dtype, _checks.loss_value(value), factor, rtol, atol, min_scale
+        )
         count = numerics.increment(state.count)
         mean = _mean(state.avg_value, loss, state.count, count)
-        judged, full = _judged(state, mean, *numbers, patience, cooldown), count >= accumulation_size
-        state = tree.select(full, judged, state._replace(count=count, avg_value=mean))
+        judged = _judged(state, mean, f, relative, absolute, least, patience, cooldown)
+        state = tree.select(count >= accumulation_size, judged, state._replace(count=count, avg_value=mean))
         return tree.map_leaves(scale_rule, updates, params=params, step_size=state.scale), state
 
     return init, update

@@ -56,7 +56,7 @@ WSD = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 2, "stable_steps": 
         (
             lambda: jl.linear_onecycle_schedule(10, 0.1, 0.5, 0.55),
             ValueError,
-            r"the ends of the phases \(pct_start, pct_final and 1 of transition_steps\) must increase; got \(5, 5, 10\)",
+            r"ends of the phases \(pct_start, pct_final and 1 of transition_steps\) must increase; got \(5, 5, 10\)",
         ),
         (lambda: jl.linear_onecycle_schedule(10, 0.1, 0.9, 0.3), ValueError, r"must increase; got \(9, 3, 10\)"),
         (

@@ -33,7 +33,10 @@ PAIRS = {
         jl.cosine_decay_restarts(RATE, 6, t_mul=1),
         {"T_0": 6, "T_mult": 1},
     ),
-    "LambdaLR": (jl.noam_schedule(64, 8), {"lr_lambda": lambda t: 64**-0.5 * min((t + 1) ** -0.5, (t + 1) * 8**-1.5) / RATE}),
+    "LambdaLR": (
+        jl.noam_schedule(64, 8),
+        {"lr_lambda": lambda t: 64**-0.5 * min((t + 1) ** -0.5, (t + 1) * 8**-1.5) / RATE},
+    ),
     "OneCycleLR": (  # its last count is total_steps - 1, and its phases end one update earlier
         (jl.cosine_onecycle_schedule(40, 0.8, 0.3), jl.cosine_onecycle_momentum_schedule(40, 0.8, 0.95, 0.3)),
         {"max_lr": 0.8, "total_steps": 41, "pct_start": 13 / 41, "base_momentum": 0.8},
