@@ -66,6 +66,8 @@ def test_a_bad_value_is_no_improvement(bad):
     scales, states = run(jl.reduce_on_plateau(factor=0.5, patience=2), [bad, 1.0, 0.5, 0.5])
     np.testing.assert_allclose(states.best_value, [np.inf, 1, 0.5, 0.5])
     np.testing.assert_allclose(scales, 1)
+    scales, _ = run(jl.reduce_on_plateau(factor=0.5, patience=2), [bad, bad, 1.0])
+    np.testing.assert_allclose(scales, [1, 0.5, 0.5])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

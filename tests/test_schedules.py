@@ -270,6 +270,31 @@ def test_phases_of_one_cycle_are_the_shares_for_every_length():
             schedule = jl.cosine_onecycle_schedule(steps, 1.0, share)
             top = int(share * steps + 1e-9)
             assert schedule.timed.boundary == top
+    with jax.enable_x64(True):
+        assert jl.cosine_onecycle_schedule(100, 1.0, 0.29).timed.boundary == 29
+
+
+@pytest.mark.parametrize("boundaries", [{0: 0.5}, {0: 0.5, 4: 0.2}, {}, None], ids=str)
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_boundary_at_the_beginning_and_none_at_all(kind, boundaries):
+    ours = jl.piecewise_interpolate_schedule(kind, 0.8, boundaries)
+    theirs = optax.piecewise_interpolate_schedule(kind, 0.8, boundaries)
+    counts = jnp.arange(8)
+    with jax.numpy_dtype_promotion("standard"):
+        np.testing.assert_allclose(ours(counts), [theirs(count) for count in counts], rtol=1e-6)
+    assert ours.length == (max(boundaries) if boundaries else None)
+
+
+def test_one_cycle_and_its_momentum_in_an_optimizer():
+    tx = jl.sgd(
+        jl.cosine_onecycle_schedule(4, 1.0, 0.5), momentum=jl.cosine_onecycle_momentum_schedule(4, 0.5, 0.9, 0.5)
+    )
+    rates, momenta = [0.04, 0.52, 1.0, 0.5], [0.9, 0.7, 0.5, 0.7]
+    state, trace = tx.init(jnp.zeros(())), 0.0
+    for rate, momentum in zip(rates, momenta, strict=True):
+        trace = 1 + momentum * trace
+        update, state = tx.update(jnp.ones(()), state)
+        np.testing.assert_allclose(update, -rate * trace, rtol=1e-5)
 
 
 def test_one_cycle_and_its_momentum_turn_together():
