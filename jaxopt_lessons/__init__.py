@@ -59,13 +59,30 @@ from jaxopt_lessons.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
 from jaxopt_lessons.optimizers.sophia import SophiaState, scale_by_sophia, sophia
 from jaxopt_lessons.optimizers.stable_adamw import ScaleByStableAdamwState, scale_by_stable_adamw, stable_adamw
 from jaxopt_lessons.optimizers.yogi import ScaleByYogiState, scale_by_yogi, yogi
+from jaxopt_lessons.schedules.batch_scaling import linear_batch_scaling, sqrt_batch_scaling
+from jaxopt_lessons.schedules.chebyshev import chebyshev_schedule
+from jaxopt_lessons.schedules.combinators import add_schedules, clip_schedule, hold_schedule, join_schedules
+from jaxopt_lessons.schedules.combinators import multiply_schedules, per_epoch_schedule, repeat_schedule, shift_schedule
+from jaxopt_lessons.schedules.combinators import stretch_schedule, then_schedule
 from jaxopt_lessons.schedules.cosine import cosine_decay_schedule, warmup_cosine_decay_schedule
-from jaxopt_lessons.schedules.exponential import exponential_decay
+from jaxopt_lessons.schedules.cyclic import cyclic_schedule
+from jaxopt_lessons.schedules.exponential import exponential_decay, warmup_exponential_decay_schedule
+from jaxopt_lessons.schedules.fraction_of import fraction_of
 from jaxopt_lessons.schedules.inverse_time import inverse_time_decay
-from jaxopt_lessons.schedules.linear import linear_schedule
+from jaxopt_lessons.schedules.linear import linear_schedule, linear_to_zero
+from jaxopt_lessons.schedules.noam import noam_schedule
+from jaxopt_lessons.schedules.onecycle import cosine_onecycle_momentum_schedule, cosine_onecycle_schedule
+from jaxopt_lessons.schedules.onecycle import linear_onecycle_momentum_schedule, linear_onecycle_schedule
 from jaxopt_lessons.schedules.piecewise import manual_schedule, piecewise_constant_schedule
-from jaxopt_lessons.schedules.schedule import Schedule, add_schedules, constant_schedule, join_schedules
-from jaxopt_lessons.schedules.schedule import multiply_schedules, schedule
+from jaxopt_lessons.schedules.piecewise import piecewise_interpolate_schedule
+from jaxopt_lessons.schedules.polynomial import polynomial_schedule
+from jaxopt_lessons.schedules.power import inverse_square_root_decay, power_decay
+from jaxopt_lessons.schedules.restarts import cosine_decay_restarts, sgdr_schedule
+from jaxopt_lessons.schedules.rex import rex_schedule
+from jaxopt_lessons.schedules.schedule import Schedule, Timed, constant_schedule, schedule
+from jaxopt_lessons.schedules.step import halving_schedule, multistep_decay, step_decay
+from jaxopt_lessons.schedules.warmup import warmup, warmup_constant_schedule
+from jaxopt_lessons.schedules.wsd import wsd_schedule
 from jaxopt_lessons.train.batches import Batches, minibatches
 from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
@@ -90,6 +107,7 @@ from jaxopt_lessons.transforms.optimistic import ScaleByOptimisticGradientState,
 from jaxopt_lessons.transforms.param_block import scale_by_param_block_norm, scale_by_param_block_rms
 from jaxopt_lessons.transforms.per_example import per_example_global_norm_clip, per_example_layer_norm_clip
 from jaxopt_lessons.transforms.polyak import scale_by_polyak
+from jaxopt_lessons.transforms.reduce_on_plateau import ReduceLROnPlateauState, reduce_on_plateau
 from jaxopt_lessons.transforms.rms import ScaleByRmsState, scale_by_rms
 from jaxopt_lessons.transforms.scale import scale
 from jaxopt_lessons.transforms.scale_gradient import scale_gradient

@@ -210,6 +210,45 @@ def increasing(owner: str, name: str, values: Sequence[Any]) -> None:
         raise ValueError(f"{owner}: {name} must increase; got {tuple(values)}.")
 
 
+def not_above(owner: str, low_name: str, low: Any, high_name: str, high: Any) -> None:
+    """Raises if one number lies above another; tracers are let through."""
+    if not isinstance(low, Tracer) and not isinstance(high, Tracer) and np.any(np.greater(low, high)):
+        raise ValueError(f"{owner}: {low_name} must not be above {high_name}; got {low} and {high}.")
+
+
+def known(value: Any) -> int | None:
+    """A whole number where it is known: neither a tracer nor a stack of numbers."""
+    return None if isinstance(value, Tracer) or np.ndim(value) else int(value)
+
+
+def countable(owner: str, steps: Any) -> None:
+    """Raises if a schedule takes more updates than a counter can count; unknown numbers are let through."""
+    if (known(steps) or 0) > np.iinfo(np.int32).max:
+        raise ValueError(f"{owner}: takes {steps} updates; counters go up to 2^31 - 1.")
+
+
+def shows_all(owner: str, name: str, boundary: Any, steps: Any) -> None:
+    """Raises if a schedule that runs for ``steps`` updates changes later than that; unknown numbers are let through."""
+    last, steps = known(boundary), known(steps)
+    if last is not None and steps is not None and last > steps:
+        raise ValueError(f"{owner}: {name} runs for {steps} updates, and would never reach its boundary at {last}.")
+
+
+def runs_to_its_end(owner: str, name: str, length: Any, steps: Any) -> None:
+    """Raises if a schedule of a known length is given another number of updates; unknown numbers are let through."""
+    length, steps = known(length), known(steps)
+    if length is None or steps is None or length == steps:
+        return
+    problem = f"{owner}: {name} takes {length} updates, not {steps}"
+    if steps < length:
+        raise ValueError(f"{problem}: its last {length - steps} would be cut off. join_schedules does so.")
+    raise ValueError(f"{problem}. Write .hold({steps - length}) to stay at its last value for {steps - length} more.")
+
+
+def no_end(owner: str, name: str, remedy: str) -> NoReturn:
+    raise ValueError(f"{owner}: {name} has no end of its own; {remedy}.")
+
+
 def whole_count(owner: str, count: Any) -> jax.Array:
     """``count`` as an array of signed integers, so that differences are right; raises for other numbers."""
     dtype = jax.numpy.result_type(count)

@@ -35,6 +35,7 @@ from jaxopt_lessons.transforms.differential_privacy import (
 )
 from jaxopt_lessons.transforms.hutchinson import HutchinsonState, hutchinson_estimator_diag_hessian
 from jaxopt_lessons.transforms.normalize import normalize
+from jaxopt_lessons.transforms.reduce_on_plateau import ReduceLROnPlateauState, reduce_on_plateau
 from jaxopt_lessons.wrappers.mechanize import MechanicState, mechanize
 from jaxopt_lessons.wrappers.sam import SAMState, sam
 from jaxopt_lessons.wrappers.schedule_free import ScheduleFreeState, schedule_free
@@ -53,6 +54,7 @@ __all__ = [
     "MomoState",
     "NormalizeState",
     "ProdigyState",
+    "ReduceLROnPlateauState",
     "SAMState",
     "ScaleByAdemamixState",
     "ScaleBySimplifiedAdEMAMixState",
@@ -75,6 +77,7 @@ __all__ = [
     "momo_adam",
     "normalize",
     "prodigy",
+    "reduce_on_plateau",
     "sam",
     "scale_by_acprop",
     "scale_by_ademamix",

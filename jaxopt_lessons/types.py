@@ -84,6 +84,9 @@ Field names of optimizer states
     ``master``            float32 copies of half-precision parameters
     ``residual``          what half-precision parameters lack of their masters, as whole numbers
     ``compensation``      what rounding took from half-precision parameters (Kahan)
+    ``scale``             the factor so far (reduce_on_plateau), with ``best_value`` and ``avg_value``, the best average
+                          of values and that of the values since, ``plateau_count``, averages in a row that were no
+                          better, and ``cooldown_count``, how many more are not to be judged
     ``measurement``       what was measured at the last update, by name; ``measurements`` (monitor)
     ``measure_states``    the memories of measurements, by name
 """
@@ -156,6 +159,7 @@ Positive: TypeAlias = Annotated[Number, Range(0, includes_low=False)]
 Fraction: TypeAlias = Annotated[Number, Range(0, 1, includes_low=False, includes_high=False)]
 AboveOne: TypeAlias = Annotated[Number, Range(1, includes_low=False)]
 DecayRate: TypeAlias = Annotated[Number, Range(0, 1, includes_high=False)]
+Weight: TypeAlias = Annotated[Number, Range(0, 1)]
 Steps: TypeAlias = Annotated[Number, Range(1, 2**31 - 1, whole=True)]
 Offset: TypeAlias = Annotated[Number, Range(0, 2**31 - 1, whole=True)]
 

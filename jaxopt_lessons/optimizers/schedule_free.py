@@ -25,8 +25,9 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import GradientTransformation, chain, gradient_transformation, identity
+from jaxopt_lessons.schedules.combinators import multiply_schedules
 from jaxopt_lessons.schedules.rectification import rectification_schedule
-from jaxopt_lessons.schedules.schedule import ScheduleLike, multiply_schedules, schedule
+from jaxopt_lessons.schedules.schedule import ScheduleLike, schedule
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.rms import scale_by_rms
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics
-from jaxopt_lessons.schedules.schedule import schedule
+from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import Offset, Positive, Scalar, Steps
 
 
-def _half_cosine(x: jax.Array) -> jax.Array:
+def half_cosine(x: jax.Array) -> jax.Array:
     """``(1 + cos(pi x)) / 2`` for x in [0, 1], and exactly 0 from 1 on, where rounding would leave 2e-15 at 1."""
     return jnp.where(x < 1, jnp.cos(jnp.pi / 2 * x) ** 2, 0)
 
@@ -37,9 +37,9 @@ def cosine_decay_schedule(init_value: Scalar, decay_steps: Steps, alpha: Scalar 
 
     def value(count: jax.Array) -> jax.Array:
         x = numerics.ratio(count, decay_steps)
-        return init_value * ((1 - alpha) * _half_cosine(x) ** exponent + alpha)
+        return init_value * ((1 - alpha) * half_cosine(x) ** exponent + alpha)
 
-    return value
+    return Timed(value, decay_steps)
 
 
 @schedule
@@ -75,7 +75,7 @@ def warmup_cosine_decay_schedule(
     def value(count: jax.Array) -> jax.Array:
         up = init_value + (peak_value - init_value) * numerics.ratio(count, jnp.maximum(warmup_steps, 1))
         x = numerics.ratio(jnp.maximum(count - warmup_steps, 0), decay_steps - warmup_steps)
-        down = end_value + (peak_value - end_value) * _half_cosine(x) ** exponent
+        down = end_value + (peak_value - end_value) * half_cosine(x) ** exponent
         return jnp.where(count < warmup_steps, up, down)
 
-    return value
+    return Timed(value, decay_steps, boundary=warmup_steps)

@@ -1,0 +1,107 @@
+"""Arguments of schedules that make no sense are refused when the schedule is built, by name."""
+
+import pytest
+
+import jaxopt_lessons as jl
+
+WSD = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 2, "stable_steps": 2, "decay_steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: jl.cosine_decay_schedule(0.1, 0),
+            ValueError,
+            r"decay_steps must be a whole number in \[1, 2\^31 - 1\]",
+        ),
+        (lambda: jl.linear_schedule(0.1, 0.0, 0), ValueError, "transition_steps"),
+        (lambda: jl.linear_schedule(0.1, 0.0, 10, -1), ValueError, "transition_begin"),
+        (lambda: jl.linear_schedule(0.1, 0.0, 2.5), ValueError, "transition_steps must be a whole number"),
+        (lambda: jl.linear_schedule(0.1, 0.0, 2**31), ValueError, "transition_steps"),
+        (lambda: jl.linear_schedule("0.1", 0.0, 10), TypeError, "init_value"),
+        (lambda: jl.linear_schedule(lambda t: t, 0.0, 10), TypeError, "init_value must be .* not a schedule"),
+        (lambda: jl.linear_to_zero(0.1, 0), ValueError, "decay_steps"),
+        (lambda: jl.polynomial_schedule(0.1, 0.0, 0.0, 10), ValueError, r"power must be a finite number in \(0, inf\)"),
+        (lambda: jl.polynomial_schedule(0.1, 0.0, 1.0, 0), ValueError, "transition_steps"),
+        (lambda: jl.polynomial_schedule(0.1, 0.0, 1.0, 10, -1), ValueError, "transition_begin"),
+        (lambda: jl.exponential_decay(0.1, 10, 0.0), ValueError, "decay_rate"),
+        (lambda: jl.exponential_decay(0.1, 0, 0.5), ValueError, "transition_steps"),
+        (lambda: jl.warmup_exponential_decay_schedule(0.0, 0.1, 5, 0, 0.5), ValueError, "transition_steps"),
+        (lambda: jl.inverse_time_decay(0.1, -1.0), ValueError, "decay_rate"),
+        (lambda: jl.power_decay(0.1, -1.0), ValueError, "power must be"),
+        (lambda: jl.inverse_square_root_decay(0.1, 0), ValueError, "steps_per_epoch"),
+        (lambda: jl.noam_schedule(512, 0), ValueError, "noam_schedule: warmup_steps"),
+        (lambda: jl.noam_schedule(512.5, 10), ValueError, "model_size must be a whole number"),
+        (lambda: jl.warmup(0, from_zero=True), ValueError, "warmup: steps"),
+        (lambda: jl.warmup(5, from_zero="yes"), TypeError, "warmup: from_zero must be True or False"),
+        (lambda: jl.warmup_constant_schedule(0.0, 1.0, 0), ValueError, "warmup_steps"),
+        (lambda: jl.warmup_cosine_decay_schedule(0.0, 1.0, 10, 10), ValueError, r"\(warmup_steps, decay_steps\) must"),
+        (lambda: jl.cosine_decay_restarts(0.1, 0), ValueError, "first_decay_steps"),
+        (lambda: jl.cosine_decay_restarts(0.1, 5, t_mul=1.5), ValueError, "t_mul must be a whole number"),
+        (lambda: jl.cosine_decay_restarts(0.1, 5, m_mul=0.0), ValueError, "m_mul"),
+        (lambda: jl.sgdr_schedule([]), TypeError, "cosine_kwargs must be a list of one dict or more"),
+        (lambda: jl.sgdr_schedule({"init_value": 0.0}), TypeError, "cosine_kwargs must be a list of one dict or more"),
+        (lambda: jl.sgdr_schedule([jl.linear_to_zero(0.1, 5)]), TypeError, "arguments of warmup_cosine_decay_schedule"),
+        (lambda: jl.sgdr_schedule([{"init_value": 0.1}]), TypeError, "missing a required argument: 'peak_value'"),
+        (lambda: jl.step_decay(0.1, 0), ValueError, "step_decay: transition_steps"),
+        (lambda: jl.halving_schedule(0.1, 0), ValueError, "halving_schedule: transition_steps"),
+        (lambda: jl.multistep_decay(0.1, [5, 3]), ValueError, r"milestones must increase; got \(5, 3\)"),
+        (lambda: jl.multistep_decay(0.1, [3, 3]), ValueError, "milestones must increase"),
+        (lambda: jl.multistep_decay(0.1, [-3]), ValueError, "milestones must be a whole number"),
+        (lambda: jl.multistep_decay(0.1, 3), TypeError, "milestones must be a list or tuple"),
+        (lambda: jl.cosine_onecycle_schedule(0, 0.1), ValueError, "transition_steps"),
+        (lambda: jl.cosine_onecycle_schedule(10, 0.1, 1.0), ValueError, "pct_start must be"),
+        (lambda: jl.cosine_onecycle_schedule(10, 0.1, div_factor=0.0), ValueError, "div_factor must be"),
+        (
+            lambda: jl.linear_onecycle_schedule(10, 0.1, 0.5, 0.55),
+            ValueError,
+            r"ends of the phases \(pct_start, pct_final and 1 of transition_steps\) must increase; got \(5, 5, 10\)",
+        ),
+        (lambda: jl.linear_onecycle_schedule(10, 0.1, 0.9, 0.3), ValueError, r"must increase; got \(9, 3, 10\)"),
+        (
+            lambda: jl.cosine_onecycle_momentum_schedule(10, 0.95, 0.85),
+            ValueError,
+            "base_momentum must not be above max_momentum; got 0.95 and 0.85",
+        ),
+        (lambda: jl.linear_onecycle_momentum_schedule(10, 0.95, 0.85), ValueError, "base_momentum must not be above"),
+        (lambda: jl.cosine_onecycle_momentum_schedule(10, 0.9, 1.0), ValueError, r"max_momentum must be .* \[0, 1\)"),
+        (lambda: jl.wsd_schedule(**{**WSD, "decay_steps": 0}), ValueError, "wsd_schedule: decay_steps"),
+        (lambda: jl.wsd_schedule(**{**WSD, "stable_steps": -1}), ValueError, "wsd_schedule: stable_steps"),
+        (
+            lambda: jl.wsd_schedule(**WSD, cooldown="sqrt"),
+            ValueError,
+            "cooldown must be one of 'linear', '1-sqrt', 'cosine', 'power', 'exponential'; got 'sqrt'",
+        ),
+        (
+            lambda: jl.wsd_schedule(**WSD, cooldown="exponential"),
+            ValueError,
+            r"whose cooldown is exponential: end_value must be a finite number in \(0, inf\); got 0.0",
+        ),
+        (lambda: jl.cyclic_schedule(0.1, 0.5, 0), ValueError, "cyclic_schedule: steps_up"),
+        (lambda: jl.cyclic_schedule(0.1, 0.5, 5, gamma=1.5), ValueError, r"gamma must be .* in \(0, 1\]; got 1.5"),
+        (lambda: jl.cyclic_schedule(0.1, 0.5, 5, mode="sine"), ValueError, "mode must be one of 'triangular'"),
+        (lambda: jl.rex_schedule(0.1, 0), ValueError, "rex_schedule: decay_steps"),
+        (lambda: jl.chebyshev_schedule(0.1, 1.0, 12), ValueError, "steps must be a power of 2; got 12"),
+        (lambda: jl.chebyshev_schedule(2.0, 1.0, 8), ValueError, "smallest_curvature must not be above largest"),
+        (lambda: jl.chebyshev_schedule(0.0, 1.0, 8), ValueError, "smallest_curvature must be"),
+        (lambda: jl.join_schedules([0.1, 0.2], [10, 20]), ValueError, "2 schedules need 1 boundaries; got 2"),
+        (lambda: jl.join_schedules([0.1, 0.2, 0.3], [20, 10]), ValueError, r"boundaries must increase; got \(20, 10\)"),
+        (lambda: jl.join_schedules([0.1, 0.2, 0.3], [10, 10]), ValueError, "boundaries must increase"),
+        (lambda: jl.join_schedules([], []), TypeError, "one schedule or more"),
+        (lambda: jl.join_schedules([0.1, "x"], [10]), TypeError, "constant_schedule: value"),
+        (lambda: jl.join_schedules([0.1, 0.2], 10), TypeError, "boundaries must be a list or tuple"),
+        (lambda: jl.piecewise_constant_schedule(0.1, {-1: 0.5}), ValueError, "must not be negative; got -1"),
+        (lambda: jl.piecewise_constant_schedule(0.1, {1.5: 0.5}), TypeError, "must be whole numbers; got 1.5"),
+        (lambda: jl.piecewise_constant_schedule(0.1, [0.5]), TypeError, "must map steps to numbers"),
+        (lambda: jl.piecewise_constant_schedule(0.1, {5: -0.5}), ValueError, r"boundaries_and_scales must be .* \[0,"),
+        (lambda: jl.piecewise_interpolate_schedule("cubic", 0.1), ValueError, "must be one of 'linear', 'cosine'"),
+        (lambda: jl.piecewise_interpolate_schedule("linear", 0.1, {5: -0.5}), ValueError, "boundaries_and_scales"),
+        (lambda: jl.manual_schedule({5: 0.1}), ValueError, "must say where to begin"),
+        (lambda: jl.manual_schedule({0: "x"}), TypeError, "manual_schedule: values"),
+        (lambda: jl.constant_schedule(0.1) * "x", TypeError, "constant_schedule: value"),
+    ],
+)
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
