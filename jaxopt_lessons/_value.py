@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, _errors
 from jaxopt_lessons.types import Convert, Range
 
 P = ParamSpec("P")
@@ -429,7 +429,7 @@ def _is_off(value: Any, default: Any) -> bool:
 def _show(value: Any) -> str:
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         if value.shape or isinstance(value, Tracer):
-            return _checks.describe(value)
+            return _errors.describe(value)
         return str(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(_show, value))}{',' if len(value) == 1 else ''})"

@@ -35,7 +35,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _checks, _errors, _state_checks, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.types import Convert, Params, State, Updates
 
@@ -105,7 +105,7 @@ class GradientTransformation(Value):
     def init(self, params: Params) -> State:
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.init(params)
             state = made.functions.init(params)
@@ -130,13 +130,13 @@ class GradientTransformation(Value):
           InputError: a tree, the state or an argument does not fit; the message names the stage and the leaf.
         """
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.update(updates, state, params, **extra)
             if not self._scheduled():
                 return _call(made, updates, state, params, extra)
             if not _has_count(state):
-                _checks.wrong_state(ScheduledState, state)
+                _state_checks.wrong_state(ScheduledState, state)
             made = self.at(state.count)._make()
             if not isinstance(state, ScheduledState):
                 return _call(made, updates, state, params, extra)
@@ -146,7 +146,7 @@ class GradientTransformation(Value):
     def parts(self, state: State) -> tuple[Part, ...]:
         """The transformations inside this one with their states; none for one that is not made of others."""
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.parts(state)
             inner = state.inner if isinstance(state, ScheduledState) else state
@@ -155,7 +155,7 @@ class GradientTransformation(Value):
     def eval_params(self, state: State, params: Params) -> Params:
         """The weights to evaluate and to keep, where they are not those that are trained: averages, for instance."""
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.eval_params(state, params)
             if self._scheduled():
@@ -246,7 +246,7 @@ def _as_functions(value: Any) -> Functions | None:
 
 def _call(made: _Made, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:
     if made.state_type is not None and not isinstance(state, made.state_type):
-        _checks.wrong_state(made.state_type, state)
+        _state_checks.wrong_state(made.state_type, state)
     for name in made.needed:
         if name not in extra:
             _checks.missing_extra(name)
@@ -331,7 +331,7 @@ def chain(*transforms: Transformation) -> Any:
 
     def parts(state: tuple[State, ...]) -> list[Part]:
         if not isinstance(state, tuple) or len(state) != len(transforms):
-            _checks.wrong_chain_state([stage.name for stage in transforms], state)
+            _state_checks.wrong_chain_state([stage.name for stage in transforms], state)
         return [Part(stage.name, stage, stage_state) for stage, stage_state in zip(transforms, state, strict=True)]
 
     return Functions(init, update, parts)
@@ -363,7 +363,7 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     Raises:
       InputError: the trees differ in structure or shape.
     """
-    with _checks.stage("apply_updates"):
+    with _errors.stage("apply_updates"):
         added = tree.map_leaves(_add_rule, updates, params=params, read=(params,))
         return tree.merge(params, added)
 

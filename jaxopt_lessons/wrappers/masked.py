@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.core import Tracer
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _errors, _tree_checks, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, Transformation, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.zero import set_to_zero, zero_rule
@@ -60,7 +60,7 @@ def masked(
     if unmasked is not None:
         _checks.one_of("masked", "unmasked", unmasked, ("keep", "zero"))
     elif not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(inner)) and descends(inner):
-        _checks.warning(
+        _errors.warning(
             f"masked: {inner.name} makes the step, and the leaves outside the mask keep their raw gradients, which are "
             "then added to the weights. Write unmasked='zero' to leave those weights alone, or unmasked='keep' if a "
             "later stage sees to them. (partition and groups give every leaf a transformation.)"
@@ -98,7 +98,7 @@ def update_some(
     inside = tree.pick(updates, where)
     new, state = tx.update(inside, state, None if params is None else tree.pick(params, where), **extra)
     if jax.tree.structure(new) != jax.tree.structure(inside):
-        _checks.different_trees("what came out", new, "what went in", inside)
+        _tree_checks.different_trees("what came out", new, "what went in", inside)
     return new, state
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, rounding, tree
+from jaxopt_lessons import _checks, _state_checks, numerics, rounding, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
 from jaxopt_lessons.types import Params, PyTree, State, Updates
 
@@ -71,7 +71,7 @@ def moment_dtypes(
     def init(params: Params) -> MomentDtypesState:
         state = inner.init(params)
         if isinstance(dtypes, Mapping) and any(map(tree.is_trainable, jax.tree.leaves(params))):
-            _checks.fields_exist(tuple(dtypes), sorted(_fields(state)))
+            _state_checks.fields_exist(tuple(dtypes), sorted(_fields(state)))
         return MomentDtypesState(numerics.zero_count(), narrowed(state, None))
 
     def update(updates: Updates, state: MomentDtypesState, params: Params | None = None, **extra: Any) -> Any:
