@@ -59,6 +59,10 @@ class Value:
         """All arguments of the call that made this value, defaults included."""
         return MappingProxyType(dict(self._arguments))
 
+    def made_by(self, factory: Callable[..., Any]) -> bool:
+        """Whether this value is what a call of ``factory`` returned: ``adam(0.1).made_by(adam)``."""
+        return self._factory is factory
+
     def replace(self, **changes: Any) -> Self:
         """Returns this value with arguments changed: its own, or else those of the one value inside that has them.
 
@@ -102,6 +106,11 @@ class Value:
     def _finish(self, made: Any) -> Any:
         """What a subclass keeps of the factory's result."""
         return made
+
+    def _schedules(self) -> dict[str, Callable[..., Any]]:
+        """The schedules among this value's own hyperparameters, by the names of the arguments."""
+        ranges = _specification(self._factory).ranges
+        return {n: value for n, value in self._arguments.items() if ranges[n] is not None and callable(value)}
 
     def _copy(self, **changes: Any) -> Self:
         """The same value with arguments changed and not checked."""

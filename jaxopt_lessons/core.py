@@ -109,7 +109,7 @@ class GradientTransformation(Value):
             if isinstance(made, GradientTransformation):
                 return made.init(params)
             state = made.functions.init(params)
-            if not self._scheduled() or _has_count(state):
+            if not self._schedules() or _has_count(state):
                 return state
             return ScheduledState(numerics.zero_count(), state)
 
@@ -133,7 +133,7 @@ class GradientTransformation(Value):
         with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.update(updates, state, params, **extra)
-            if not self._scheduled():
+            if not self._schedules():
                 return _call(made, updates, state, params, extra)
             if not _has_count(state):
                 _state_checks.wrong_state(ScheduledState, state)
@@ -158,7 +158,7 @@ class GradientTransformation(Value):
         with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.eval_params(state, params)
-            if self._scheduled():
+            if self._schedules():
                 made = self.at(state.count)._make()
             if made.functions.eval_params is not None:
                 return made.functions.eval_params(state.inner if isinstance(state, ScheduledState) else state, params)
@@ -176,12 +176,21 @@ class GradientTransformation(Value):
         )
         return [value for value in values if isinstance(value, GradientTransformation)]
 
+    def walk(self) -> Iterator["GradientTransformation"]:
+        """This transformation and all inside it, at any depth, those outside before those inside.
+
+        >>> [tx.name for tx in jl.chain(jl.clip(1.0), jl.sgd(0.1)).walk()]
+        ['chain', 'clip', 'sgd', 'chain', 'identity', 'scale_by_learning_rate']
+        """
+        yield self
+        for tx in self.inside():
+            yield from tx.walk()
+
     @property
     def takes_half_precision(self) -> bool:
         """Whether this transformation, or one inside it, must see half-precision parameters as they are."""
-        made = self._make()
-        rounds = isinstance(made, _Made) and made.functions.takes_half_precision
-        return rounds or any(tx.takes_half_precision for tx in self.inside())
+        every = (tx._make() for tx in self.walk())
+        return any(isinstance(made, _Made) and made.functions.takes_half_precision for made in every)
 
     def seen(self, params: Params) -> Params:
         """``params`` as a wrapper gives them to this transformation: float32 for half precision, which is rounded once.
@@ -192,18 +201,7 @@ class GradientTransformation(Value):
 
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
-        ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
-        return self._copy(
-            **{
-                name: numerics.as_float(value(count))
-                for name, value in self._arguments.items()
-                if ranges[name] is not None and callable(value)
-            }
-        )
-
-    def _scheduled(self) -> bool:
-        ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
-        return any(callable(value) for name, value in self._arguments.items() if ranges[name] is not None)
+        return self._copy(**{name: numerics.as_float(value(count)) for name, value in self._schedules().items()})
 
     def _finish(self, made: Any) -> Any:
         if isinstance(made, GradientTransformation):

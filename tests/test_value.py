@@ -456,3 +456,15 @@ def test_a_state_is_of_a_floating_point_dtype(bad):
 def test_a_dtype_may_be_given_by_name(dtype):
     state = jl.adam(0.1, mu_dtype=dtype).init(jnp.zeros(2))
     assert state[0].mu.dtype == jnp.dtype(dtype or jnp.float32)
+
+
+def test_all_inside_is_walked_through():
+    tx = jl.chain(
+        jl.clip(1.0), jl.groups({"b": "freeze", "w": jl.sgd(0.1)}, default=jl.lookahead(jl.adam(0.1), 5, 0.5))
+    )
+    names = [part.name for part in tx.walk()]
+    assert names[:3] == ["chain", "clip", "groups"]
+    assert names.index("lookahead") < names.index("adam") < names.index("scale_by_adam")
+    assert names.count("scale_by_learning_rate") == 2
+    assert [part.made_by(jl.lookahead) for part in tx.walk()] == [name == "lookahead" for name in names]
+    assert not jl.adam(0.1).made_by(jl.adamw)

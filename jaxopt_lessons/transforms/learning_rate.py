@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.core import GradientTransformation, gradient_transformation
 from jaxopt_lessons.transforms.scale import scale_rule
 from jaxopt_lessons.types import NonNegativeOrSchedule, Params, ScalarOrSchedule, Updates
 
@@ -62,3 +62,8 @@ def scale_by_learning_rate(learning_rate: NonNegativeOrSchedule, *, flip_sign: b
         return updates, ScaleByScheduleState(numerics.increment(state.count))
 
     return init, update
+
+
+def descends(tx: GradientTransformation) -> bool:
+    """Whether there is a step down in a transformation: ``scale_by_learning_rate``, at any depth."""
+    return any(part.made_by(scale_by_learning_rate) and part.arguments["flip_sign"] for part in tx.walk())

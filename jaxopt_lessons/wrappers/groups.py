@@ -200,13 +200,13 @@ def group_labels(tx: Any, params: Params) -> PyTree:
 
 def _labels_inside(tx: GradientTransformation, params: Params) -> Any:
     arguments = tx.arguments
-    if tx._factory is groups:
+    if tx.made_by(groups):
         yield labels_of(arguments["rules"], arguments["default"] is not None, arguments["labels"], params)
         return
-    if tx._factory is partition:
+    if tx.made_by(partition):
         yield tree.label_leaves(arguments["param_labels"], params)
         return
-    if tx._factory is masked:
+    if tx.made_by(masked):
         params = tree.pick(params, tree.mask_leaves(arguments["mask"], params))
     for part in tx.inside():
         yield from _labels_inside(part, params)

@@ -22,7 +22,7 @@ from jax.core import Tracer
 
 from jaxopt_lessons import _checks, _errors, _tree_checks, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, Transformation, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
+from jaxopt_lessons.transforms.learning_rate import descends
 from jaxopt_lessons.transforms.zero import set_to_zero, zero_rule
 from jaxopt_lessons.types import Mask, Params, PyTree, State, Updates
 
@@ -105,13 +105,6 @@ def update_some(
 def pick_compatible(value: Any, reference: PyTree, where: PyTree) -> Any:
     """``value`` like the updates if it has the structure of the reference, else as it is."""
     return tree.pick(value, where) if jax.tree.structure(value) == jax.tree.structure(reference) else value
-
-
-def descends(tx: GradientTransformation) -> bool:
-    """Whether there is a step down in a transformation: ``scale_by_learning_rate``, at any depth."""
-    if tx._factory is scale_by_learning_rate:
-        return tx.arguments["flip_sign"]
-    return any(map(descends, tx.inside()))
 
 
 @gradient_transformation
