@@ -18,11 +18,10 @@ import operator
 from typing import Any, NamedTuple
 
 import jax
-from jax.core import Tracer
 
-from jaxopt_lessons import _checks, _errors, _tree_checks, tree
+from jaxopt_lessons import _checks, _tree_checks, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, Transformation, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import descends
+from jaxopt_lessons.transforms.learning_rate import warn_of_raw_gradients
 from jaxopt_lessons.transforms.zero import set_to_zero, zero_rule
 from jaxopt_lessons.types import Mask, Params, PyTree, State, Updates
 
@@ -59,11 +58,13 @@ def masked(
     """
     if unmasked is not None:
         _checks.one_of("masked", "unmasked", unmasked, ("keep", "zero"))
-    elif not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(inner)) and descends(inner):
-        _errors.warning(
-            f"masked: {inner.name} makes the step, and the leaves outside the mask keep their raw gradients, which are "
-            "then added to the weights. Write unmasked='zero' to leave those weights alone, or unmasked='keep' if a "
-            "later stage sees to them. (partition and groups give every leaf a transformation.)"
+    else:
+        warn_of_raw_gradients(
+            "masked",
+            inner,
+            "the leaves outside the mask keep their",
+            "Write unmasked='zero' to leave those weights alone, or unmasked='keep' if a later stage sees to them. "
+            "(partition and groups give every leaf a transformation.)",
         )
 
     def init(params: Params) -> MaskedState:
