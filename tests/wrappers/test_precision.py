@@ -524,6 +524,18 @@ def test_wrong_arguments_are_named():
         jl.stochastic_rounding(jl.adam(0.1), key=0.5)
 
 
+@pytest.mark.parametrize("inner", [jl.mechanize(jl.adan(1.0)), optax.contrib.mechanize(optax.adan(1.0))])
+@pytest.mark.parametrize("params", [jnp.ones(6), {"w": jnp.ones((2, 3))}])
+def test_a_field_of_one_array_is_no_moment(inner, params):
+    """Mechanic's bets are called as moments are; the state says that they are one array, and not a tree."""
+    with jax.numpy_dtype_promotion("standard"):
+        state = jl.moment_dtypes(inner).init(params).inner
+    assert {state.m.dtype, state.v.dtype, state.r.dtype, state.s.dtype} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.base_optimizer_state[0].m)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.base_optimizer_state[0].v)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.x0)} == {jnp.dtype(jnp.float32)}
+
+
 @pytest.mark.parametrize(
     "compose",
     [
