@@ -373,7 +373,9 @@ def _add_rule(u: jax.Array, p: jax.Array) -> jax.Array:
 def eval_params(tx: Any, state: State, params: Params) -> Params:
     """The weights to evaluate and to keep: those of a parameter average or of a schedule-free optimizer, or ``params``.
 
-    They are found through any nesting of chains, wrappers and groups.
+    They are found through any nesting of chains, wrappers and groups. Where two of them have such weights, one inside
+    the other, those of the outer one count: ``ema_params(lookahead(...))`` has an average to evaluate, and
+    ``lookahead(ema_params(...))`` slow weights.
 
     Args:
       tx: the optimizer; for one that is not of this library the answer is ``params``.
