@@ -152,6 +152,11 @@ class Convert:
     mixed: bool = False
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """The annotation of an argument that repeats one of a value inside: ``replace`` changes both."""
+
+
 Scalar: TypeAlias = Annotated[Number, Range()]
 NonNegative: TypeAlias = Annotated[Number, Range(0)]
 Positive: TypeAlias = Annotated[Number, Range(0, includes_low=False)]
