@@ -22,7 +22,7 @@ def yogi_from_zero(package, parameters):
 
 
 def mars(package, parameters, scale=1.0, **arguments):
-    """The package takes 0 for the gradient before the first; here nothing has changed then, as in the paper."""
+    """The package takes 0 for the gradient before the first, as the authors do; here nothing has changed then."""
     optimizer = package.MARS(parameters, lr=0.1, betas=(0.8, 0.95), gamma=0.1, eps=0.0, **arguments)
     (parameter,) = parameters
 
