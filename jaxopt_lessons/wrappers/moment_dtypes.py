@@ -20,12 +20,14 @@ Single numbers and complex arrays stay as they are. The parameters have a precis
 """
 
 import functools
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_lessons import _checks, _state_checks, numerics, rounding, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
@@ -144,7 +146,10 @@ def _is_one_array(state_type: type, name: str) -> bool:
             annotation = typing.get_type_hints(state_type)[name]
         except NameError:  # only a type checker can read it
             return False
-    return all(isinstance(kind, type) and kind is not Any for kind in typing.get_args(annotation) or [annotation])
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(annotation) if is_union else [annotation]
+    numbers = (jax.Array, np.ndarray, np.generic, complex, float, int)
+    return all(isinstance(kind, type) and issubclass(kind, numbers) for kind in kinds)
 
 
 def _field(state: State, path: tuple[Any, ...]) -> tuple[type, str] | None:

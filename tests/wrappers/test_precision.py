@@ -524,6 +524,19 @@ def test_wrong_arguments_are_named():
         jl.stochastic_rounding(jl.adam(0.1), key=0.5)
 
 
+class TwoKindsOfState(NamedTuple):
+    m: dict[str, jax.Array]
+    v: jax.Array | np.ndarray
+
+
+def test_a_state_of_ones_own_says_what_is_a_moment():
+    def init(params):
+        return TwoKindsOfState(params, jnp.ones(3))
+
+    state = jl.moment_dtypes((init, lambda updates, state, params=None: (updates, state))).init({"w": jnp.ones(2)})
+    assert (state.inner.m["w"].dtype, state.inner.v.dtype) == (jnp.bfloat16, jnp.float32)
+
+
 @pytest.mark.parametrize("inner", [jl.mechanize(jl.adan(1.0)), optax.contrib.mechanize(optax.adan(1.0))])
 @pytest.mark.parametrize("params", [jnp.ones(6), {"w": jnp.ones((2, 3))}])
 def test_a_field_of_one_array_is_no_moment(inner, params):
