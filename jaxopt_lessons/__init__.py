@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from jaxopt_lessons import contrib, losses, projections, tree, types
-from jaxopt_lessons._checks import InputError
+from jaxopt_lessons._errors import InputError
 from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
 from jaxopt_lessons.interop.convert_state import convert_state
@@ -14,8 +14,7 @@ from jaxopt_lessons.optimizers.adabelief import ScaleByBeliefState, adabelief, s
 from jaxopt_lessons.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
 from jaxopt_lessons.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
 from jaxopt_lessons.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
-from jaxopt_lessons.optimizers.adam import ScaleByAdamState, adam, adamw, optimistic_adam, optimistic_adam_v2
-from jaxopt_lessons.optimizers.adam import lamb, nadam, nadamw, scale_by_adam
+from jaxopt_lessons.optimizers.adam import adam, adamw
 from jaxopt_lessons.optimizers.adam_atan2 import ScaleByAdamAtan2State, adam_atan2, scale_by_adam_atan2
 from jaxopt_lessons.optimizers.adam_mini import ScaleByAdamMiniState, adam_mini, scale_by_adam_mini
 from jaxopt_lessons.optimizers.adamax import ScaleByAdamaxState, adamax, adamaxw, scale_by_adamax
@@ -33,16 +32,19 @@ from jaxopt_lessons.optimizers.dowg import DoWGState, dowg, scale_by_dowg
 from jaxopt_lessons.optimizers.dpsgd import dpsgd
 from jaxopt_lessons.optimizers.fromage import fromage
 from jaxopt_lessons.optimizers.laprop import ScaleByLapropState, laprop, scale_by_laprop
+from jaxopt_lessons.optimizers.lamb import lamb
 from jaxopt_lessons.optimizers.lars import lars
 from jaxopt_lessons.optimizers.lion import ScaleByLionState, lion, scale_by_lion
 from jaxopt_lessons.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
 from jaxopt_lessons.optimizers.mars import ScaleByMarsState, mars, scale_by_mars
 from jaxopt_lessons.optimizers.momo import MomoState, momo
 from jaxopt_lessons.optimizers.momo_adam import MomoAdamState, momo_adam
-from jaxopt_lessons.optimizers.nadam import ScaleByNadamState, nadam_dozat, scale_by_nadam
+from jaxopt_lessons.optimizers.nadam import nadam, nadamw
+from jaxopt_lessons.optimizers.nadam_dozat import ScaleByNadamState, nadam_dozat, scale_by_nadam
 from jaxopt_lessons.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_lessons.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
 from jaxopt_lessons.optimizers.optimistic import optimistic_gradient_descent
+from jaxopt_lessons.optimizers.optimistic_adam import optimistic_adam, optimistic_adam_v2
 from jaxopt_lessons.optimizers.polyak_sgd import polyak_sgd
 from jaxopt_lessons.optimizers.prodigy import ProdigyState, prodigy
 from jaxopt_lessons.optimizers.qhadam import ScaleByQhadamState, qhadam, scale_by_qhadam
@@ -90,6 +92,7 @@ from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, Weighted, make_step
+from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam
 from jaxopt_lessons.transforms.adaptive_grad_clip import adaptive_grad_clip
 from jaxopt_lessons.transforms.adaptive_normalize import adaptive_normalize
 from jaxopt_lessons.transforms.apply_every import ApplyEveryState, apply_every

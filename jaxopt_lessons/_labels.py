@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _errors, _tree_checks
 from jaxopt_lessons._leaf import is_trainable
 from jaxopt_lessons.types import Labels, Mask, Params, PyTree
 
@@ -50,12 +50,12 @@ def label_leaves(labels: Labels, params: Params, name: str = "labels") -> PyTree
     """
     if _takes_path_and_leaf(labels):
         found = {
-            path: labels(_checks.keys_name(keys), leaf)
+            path: labels(_errors.keys_name(keys), leaf)
             for path, keys, leaf in named_leaves(params)
             if is_trainable(leaf)
         }
         if None in found.values():
-            _checks.label_is_none(name, next(path for path, label in found.items() if label is None))
+            _tree_checks.label_is_none(name, next(path for path, label in found.items() if label is None))
         return _put(found, params)
     if _is_function(labels):
         labels = labels(params)
@@ -73,7 +73,7 @@ def label_leaves(labels: Labels, params: Params, name: str = "labels") -> PyTree
         empty = _empty_nodes(params)
         surplus = {keys: label for keys, label in surplus.items() if keys not in empty}
     if missing or surplus:
-        _checks.labels_differ(name, missing, surplus)
+        _tree_checks.labels_differ(name, missing, surplus)
     return _put(found, params)
 
 
@@ -89,7 +89,7 @@ def named_leaves(tree: PyTree) -> list[tuple[tuple[Any, ...], tuple[str, ...], A
     found = []
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
         for inner, leaf in jax.tree_util.tree_leaves_with_path(node):
-            found.append((path + inner, tuple(map(_checks.key_name, path + inner[1:])), leaf))
+            found.append((path + inner, tuple(map(_errors.key_name, path + inner[1:])), leaf))
     return found
 
 
@@ -103,7 +103,7 @@ def _is_box(node: Any) -> bool:
 def _empty_nodes(tree: PyTree) -> set[tuple[str, ...]]:
     """The names along the paths to None and to containers without leaves."""
     nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: not jax.tree.leaves(node))
-    return {tuple(map(_checks.key_name, path)) for path, node in nodes if not jax.tree.leaves(node)}
+    return {tuple(map(_errors.key_name, path)) for path, node in nodes if not jax.tree.leaves(node)}
 
 
 def pick(tree: PyTree, where: PyTree) -> PyTree:
@@ -120,11 +120,11 @@ def merge(tree: PyTree, part: PyTree) -> PyTree:
 
 def _as_bool(chosen: Any) -> bool:
     if isinstance(chosen, str):
-        _checks.mask_by_pattern(chosen)
+        _tree_checks.mask_by_pattern(chosen)
     is_array = isinstance(chosen, (np.ndarray, jax.Array)) and chosen.shape == () and chosen.dtype == np.bool_
     if not isinstance(chosen, (bool, np.bool_)) and (isinstance(chosen, Tracer) or not is_array):
         hint = " It must be known before compilation." if isinstance(chosen, Tracer) else ""
-        raise _checks.InputError(f"a mask has bools as leaves; got {_checks.describe(chosen)}.{hint}")
+        raise _errors.InputError(f"a mask has bools as leaves; got {_errors.describe(chosen)}.{hint}")
     return bool(chosen)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _checks, _leaf
+from jaxopt_lessons import _leaf, _tree_checks
 from jaxopt_lessons.types import Params, PyTree, Updates
 
 
@@ -90,7 +90,7 @@ def map_leaves(
         try:
             outputs = apply([rows[i] for i in part])
         except _WrongShape as error:
-            _checks.wrong_result_shape(_name(rule), _path(updates, part[0]), *error.args)
+            _tree_checks.wrong_result_shape(_name(rule), _path(updates, part[0]), *error.args)
         for i, output in zip(part, outputs, strict=True):
             results[i] = output
     columns = list(zip(*results, strict=True)) if results else [()] * (1 + len(states))
@@ -310,7 +310,7 @@ def _matching(treedef: Any, updates: Updates, tree: PyTree, name: str) -> list[A
         arrays, without_numbers = jax.tree.flatten(jax.tree.unflatten(structure, arrays))
         if without_numbers == treedef:
             return arrays
-        _checks.different_trees("updates", updates, name, jax.tree.unflatten(structure, leaves))
+        _tree_checks.different_trees("updates", updates, name, jax.tree.unflatten(structure, leaves))
     return leaves
 
 
@@ -319,34 +319,34 @@ def _beside(treedef: Any, updates: Updates, tree: PyTree) -> list[Any]:
     try:
         return treedef.flatten_up_to(tree)
     except (ValueError, TypeError, KeyError):
-        _checks.different_trees("updates", updates, "state", tree)
+        _tree_checks.different_trees("updates", updates, "state", tree)
 
 
 def _check_real(updates: Updates, targets: list[Any]) -> None:
     for i, target in enumerate(targets):
         if _leaf.is_complex(target):
-            _checks.complex_refused(_path(updates, i), target)
+            _tree_checks.complex_refused(_path(updates, i), target)
 
 
 def _check_gradients(updates: Updates, leaves: list[Any], targets: list[Any]) -> None:
     for i, (leaf, target) in enumerate(zip(leaves, targets, strict=True)):
         if not _leaf.is_trainable(leaf):
-            _checks.not_differentiable(_path(updates, i), leaf)
+            _tree_checks.not_differentiable(_path(updates, i), leaf)
         if np.shape(leaf) != np.shape(target):
-            _checks.different_shapes(_path(updates, i), "updates", leaf, "params", target)
+            _tree_checks.different_shapes(_path(updates, i), "updates", leaf, "params", target)
         if not _leaf.is_trainable(target):
-            _checks.untrained_parameter(_path(updates, i), target)
+            _tree_checks.untrained_parameter(_path(updates, i), target)
         if _leaf.is_complex(leaf) and not _leaf.is_complex(target):
-            _checks.complex_gradient(_path(updates, i), leaf, target)
+            _tree_checks.complex_gradient(_path(updates, i), leaf, target)
 
 
 def _check_state_shapes(updates: Updates, leaves: list[Any], column: list[Any], has_shape: Any) -> None:
     for i, (leaf, state_leaf) in enumerate(zip(leaves, column, strict=True)):
         if has_shape is True and np.shape(leaf) != np.shape(state_leaf):
-            _checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
+            _tree_checks.different_shapes(_path(updates, i), "updates", leaf, "state", state_leaf)
         expected: Any = has_shape(leaf) if callable(has_shape) else None
         if expected is not None and expected != np.shape(state_leaf):
-            _checks.wrong_state_shape(_path(updates, i), leaf, state_leaf, expected)
+            _tree_checks.wrong_state_shape(_path(updates, i), leaf, state_leaf, expected)
 
 
 def _path(tree: PyTree, position: int) -> tuple[Any, ...]:

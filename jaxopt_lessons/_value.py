@@ -24,12 +24,12 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _checks
-from jaxopt_lessons.types import Convert, Range
+from jaxopt_lessons import _checks, _errors
+from jaxopt_lessons.types import Convert, Range, Repeated
 
 P = ParamSpec("P")
 V = TypeVar("V", bound="Value")
-M = TypeVar("M", Range, Convert)
+M = TypeVar("M", Range, Convert, Repeated)
 _VARIADIC = inspect.Parameter.VAR_POSITIONAL
 
 
@@ -59,11 +59,16 @@ class Value:
         """All arguments of the call that made this value, defaults included."""
         return MappingProxyType(dict(self._arguments))
 
+    def made_by(self, factory: Callable[..., Any]) -> bool:
+        """Whether this value is what a call of ``factory`` returned: ``adam(0.1).made_by(adam)``."""
+        return self._factory is factory
+
     def replace(self, **changes: Any) -> Self:
         """Returns this value with arguments changed: its own, or else those of the one value inside that has them.
 
-        ``chain(clip(1.0), adam(1e-3)).replace(learning_rate=3e-4)`` changes the learning rate of ``adam``. Nothing
-        compiles again when a number is replaced by a number.
+        ``chain(clip(1.0), adam(1e-3)).replace(learning_rate=3e-4)`` changes the learning rate of ``adam``. An argument
+        that repeats one inside, as that of ``schedule_free``, is changed there too. Nothing compiles again when a
+        number is replaced by a number.
 
         Raises:
           TypeError: no value inside has such an argument.
@@ -102,6 +107,11 @@ class Value:
     def _finish(self, made: Any) -> Any:
         """What a subclass keeps of the factory's result."""
         return made
+
+    def _schedules(self) -> dict[str, Callable[..., Any]]:
+        """The schedules among this value's own hyperparameters, by the names of the arguments."""
+        ranges = _specification(self._factory).ranges
+        return {n: value for n, value in self._arguments.items() if ranges[n] is not None and callable(value)}
 
     def _copy(self, **changes: Any) -> Self:
         """The same value with arguments changed and not checked."""
@@ -176,6 +186,7 @@ class _Specification:
         self.parameters = signature.parameters
         self.ranges = {name: _metadata(parameter.annotation, Range) for name, parameter in self.parameters.items()}
         converts = {name: _metadata(parameter.annotation, Convert) for name, parameter in self.parameters.items()}
+        self.repeated = {n for n, parameter in self.parameters.items() if _metadata(parameter.annotation, Repeated)}
         self.mixed = frozenset(name for name, convert in converts.items() if convert is not None and convert.mixed)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -429,7 +440,7 @@ def _is_off(value: Any, default: Any) -> bool:
 def _show(value: Any) -> str:
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         if value.shape or isinstance(value, Tracer):
-            return _checks.describe(value)
+            return _errors.describe(value)
         return str(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(_show, value))}{',' if len(value) == 1 else ''})"
@@ -477,6 +488,11 @@ def _replace_at(value: Value, owner: tuple[Any, ...], name: str, new: Any) -> An
     if len(owner) == 1:
         specification = _specification(value._factory)
         changed = value._copy(**{name: specification.check(name, new)})
+        for (argument, *place), part in _parts(changed) if name in specification.repeated else ():
+            if any(_owners(part, name)):
+                replaced = part.replace(**{name: new})
+                content = _changed(changed._arguments[argument], place, lambda _, replaced=replaced: replaced)
+                changed = changed._copy(**{argument: content})
     else:
         (argument, *place), rest = owner[1], owner[2:]
         content = _changed(value._arguments[argument], place, lambda part: _replace_at(part, rest, name, new))

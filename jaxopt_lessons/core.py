@@ -35,7 +35,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _checks, _errors, _state_checks, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.types import Convert, Params, State, Updates
 
@@ -105,11 +105,11 @@ class GradientTransformation(Value):
     def init(self, params: Params) -> State:
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.init(params)
             state = made.functions.init(params)
-            if not self._scheduled() or _has_count(state):
+            if not self._schedules() or _has_count(state):
                 return state
             return ScheduledState(numerics.zero_count(), state)
 
@@ -130,13 +130,13 @@ class GradientTransformation(Value):
           InputError: a tree, the state or an argument does not fit; the message names the stage and the leaf.
         """
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.update(updates, state, params, **extra)
-            if not self._scheduled():
+            if not self._schedules():
                 return _call(made, updates, state, params, extra)
             if not _has_count(state):
-                _checks.wrong_state(ScheduledState, state)
+                _state_checks.wrong_state(ScheduledState, state)
             made = self.at(state.count)._make()
             if not isinstance(state, ScheduledState):
                 return _call(made, updates, state, params, extra)
@@ -146,7 +146,7 @@ class GradientTransformation(Value):
     def parts(self, state: State) -> tuple[Part, ...]:
         """The transformations inside this one with their states; none for one that is not made of others."""
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.parts(state)
             inner = state.inner if isinstance(state, ScheduledState) else state
@@ -155,10 +155,10 @@ class GradientTransformation(Value):
     def eval_params(self, state: State, params: Params) -> Params:
         """The weights to evaluate and to keep, where they are not those that are trained: averages, for instance."""
         made = self._make()
-        with _checks.stage(self.name):
+        with _errors.stage(self.name):
             if isinstance(made, GradientTransformation):
                 return made.eval_params(state, params)
-            if self._scheduled():
+            if self._schedules():
                 made = self.at(state.count)._make()
             if made.functions.eval_params is not None:
                 return made.functions.eval_params(state.inner if isinstance(state, ScheduledState) else state, params)
@@ -176,12 +176,21 @@ class GradientTransformation(Value):
         )
         return [value for value in values if isinstance(value, GradientTransformation)]
 
+    def walk(self) -> Iterator["GradientTransformation"]:
+        """This transformation and all inside it, at any depth, those outside before those inside.
+
+        >>> [tx.name for tx in jl.chain(jl.clip(1.0), jl.sgd(0.1)).walk()]
+        ['chain', 'clip', 'sgd', 'chain', 'identity', 'scale_by_learning_rate']
+        """
+        yield self
+        for tx in self.inside():
+            yield from tx.walk()
+
     @property
     def takes_half_precision(self) -> bool:
         """Whether this transformation, or one inside it, must see half-precision parameters as they are."""
-        made = self._make()
-        rounds = isinstance(made, _Made) and made.functions.takes_half_precision
-        return rounds or any(tx.takes_half_precision for tx in self.inside())
+        every = (tx._make() for tx in self.walk())
+        return any(isinstance(made, _Made) and made.functions.takes_half_precision for made in every)
 
     def seen(self, params: Params) -> Params:
         """``params`` as a wrapper gives them to this transformation: float32 for half precision, which is rounded once.
@@ -192,18 +201,7 @@ class GradientTransformation(Value):
 
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
-        ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
-        return self._copy(
-            **{
-                name: numerics.as_float(value(count))
-                for name, value in self._arguments.items()
-                if ranges[name] is not None and callable(value)
-            }
-        )
-
-    def _scheduled(self) -> bool:
-        ranges = self._factory._specification.ranges  # type: ignore[attr-defined]
-        return any(callable(value) for name, value in self._arguments.items() if ranges[name] is not None)
+        return self._copy(**{name: numerics.as_float(value(count)) for name, value in self._schedules().items()})
 
     def _finish(self, made: Any) -> Any:
         if isinstance(made, GradientTransformation):
@@ -246,7 +244,7 @@ def _as_functions(value: Any) -> Functions | None:
 
 def _call(made: _Made, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:
     if made.state_type is not None and not isinstance(state, made.state_type):
-        _checks.wrong_state(made.state_type, state)
+        _state_checks.wrong_state(made.state_type, state)
     for name in made.needed:
         if name not in extra:
             _checks.missing_extra(name)
@@ -331,7 +329,7 @@ def chain(*transforms: Transformation) -> Any:
 
     def parts(state: tuple[State, ...]) -> list[Part]:
         if not isinstance(state, tuple) or len(state) != len(transforms):
-            _checks.wrong_chain_state([stage.name for stage in transforms], state)
+            _state_checks.wrong_chain_state([stage.name for stage in transforms], state)
         return [Part(stage.name, stage, stage_state) for stage, stage_state in zip(transforms, state, strict=True)]
 
     return Functions(init, update, parts)
@@ -363,7 +361,7 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     Raises:
       InputError: the trees differ in structure or shape.
     """
-    with _checks.stage("apply_updates"):
+    with _errors.stage("apply_updates"):
         added = tree.map_leaves(_add_rule, updates, params=params, read=(params,))
         return tree.merge(params, added)
 
@@ -375,7 +373,9 @@ def _add_rule(u: jax.Array, p: jax.Array) -> jax.Array:
 def eval_params(tx: Any, state: State, params: Params) -> Params:
     """The weights to evaluate and to keep: those of a parameter average or of a schedule-free optimizer, or ``params``.
 
-    They are found through any nesting of chains, wrappers and groups.
+    They are found through any nesting of chains, wrappers and groups. Where two of them have such weights, one inside
+    the other, those of the outer one count: ``ema_params(lookahead(...))`` has an average to evaluate, and
+    ``lookahead(ema_params(...))`` slow weights.
 
     Args:
       tx: the optimizer; for one that is not of this library the answer is ``params``.

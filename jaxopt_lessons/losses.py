@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _leaf
+from jaxopt_lessons import _checks, _errors, _leaf
 from jaxopt_lessons.types import Range
 
 __all__ = [
@@ -40,7 +40,7 @@ def squared_error(predictions: Any, targets: Any = None) -> jax.Array:
     >>> squared_error(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]))
     Array([0., 4.], dtype=float32)
     """
-    return _errors("squared_error", predictions, targets) ** 2
+    return _differences("squared_error", predictions, targets) ** 2
 
 
 def l2_loss(predictions: Any, targets: Any = None) -> jax.Array:
@@ -53,7 +53,7 @@ def l2_loss(predictions: Any, targets: Any = None) -> jax.Array:
     >>> l2_loss(jnp.array([3.0]), jnp.array([1.0]))
     Array([2.], dtype=float32)
     """
-    return _errors("l2_loss", predictions, targets) ** 2 / 2
+    return _differences("l2_loss", predictions, targets) ** 2 / 2
 
 
 def huber_loss(predictions: Any, targets: Any = None, *, delta: float = 1.0) -> jax.Array:
@@ -70,7 +70,7 @@ def huber_loss(predictions: Any, targets: Any = None, *, delta: float = 1.0) -> 
     Array([0.125, 2.5  ], dtype=float32)
     """
     _checks.number("huber_loss", "delta", delta, Range(0, includes_low=False))
-    error = _errors("huber_loss", predictions, targets)
+    error = _differences("huber_loss", predictions, targets)
     return jnp.where(jnp.abs(error) <= delta, error**2 / 2, delta * (jnp.abs(error) - delta / 2))
 
 
@@ -84,7 +84,7 @@ def log_cosh(predictions: Any, targets: Any = None) -> jax.Array:
     >>> log_cosh(jnp.array([0.0, 100.0]))
     Array([ 0.      , 99.306854], dtype=float32)
     """
-    error = _errors("log_cosh", predictions, targets)
+    error = _differences("log_cosh", predictions, targets)
     # Two forms, because for small errors the one for large errors is a difference of nearly equal numbers.
     small = jnp.abs(error) < 1
     near = jnp.log1p(jnp.sinh(jnp.where(small, error, 0)) ** 2) / 2
@@ -158,7 +158,7 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
     name = "softmax_cross_entropy_with_integer_labels"
     logits, labels = _as_float(logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"{name}: labels must be integers; got {_checks.describe(labels)}.")
+        raise TypeError(f"{name}: labels must be integers; got {_errors.describe(labels)}.")
     if not (isinstance(axis, int) and -logits.ndim <= axis < logits.ndim):
         raise ValueError(f"{name}: axis must be one axis of the logits, which have {logits.ndim}; got axis={axis!r}.")
     axis = axis % logits.ndim
@@ -203,7 +203,7 @@ def _pair(name: str, predictions: Any, targets: Any) -> tuple[jax.Array, jax.Arr
     return predictions, targets.astype(predictions.dtype)
 
 
-def _errors(name: str, predictions: Any, targets: Any) -> jax.Array:
+def _differences(name: str, predictions: Any, targets: Any) -> jax.Array:
     if targets is None:
         return _as_float(predictions)
     predictions, targets = _pair(name, predictions, targets)

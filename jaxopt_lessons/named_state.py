@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _errors, _state_checks
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation
 from jaxopt_lessons.types import Params, PyTree, State
 
@@ -58,7 +58,7 @@ def load_state_dict(tx: Any, params: Params, state: Mapping[str, Any], *, cast: 
     Raises:
       InputError: entries are missing, surplus, or of another shape or dtype; one message lists all of them.
     """
-    with _checks.stage("load_state_dict"):
+    with _errors.stage("load_state_dict"):
         tx = as_transformation("load_state_dict", tx)
         template = tx.init(params)
         expected = dict(_named_positions(tx, template))
@@ -70,9 +70,9 @@ def load_state_dict(tx: Any, params: Params, state: Mapping[str, Any], *, cast: 
             if names in given:
                 here, there = leaves[position], given[names]
                 if np.shape(here) != np.shape(there) or (here.dtype != jnp.result_type(there) and not cast):
-                    differences.append(f"{_show(names)} is {_checks.describe(there)}, not {_checks.describe(here)}")
+                    differences.append(f"{_show(names)} is {_errors.describe(there)}, not {_errors.describe(here)}")
         if differences:
-            _checks.state_differs(differences)
+            _state_checks.state_differs(differences)
         for names, position in expected.items():
             leaves[position] = put(given[names], leaves[position])
         return jax.tree.unflatten(treedef, leaves)
@@ -96,7 +96,7 @@ def _named_positions(tx: GradientTransformation, state: State) -> Iterator[tuple
     seen: set[Names] = set()
     for names, position in _walk(Part(tx.name, tx, numbered)):
         if names in seen:
-            _checks.ambiguous_name(_show(names))
+            _state_checks.ambiguous_name(_show(names))
         seen.add(names)
         yield names, position
 
@@ -134,7 +134,7 @@ def _entries(part: Part) -> Iterator[tuple[Names, Any]]:
     owned = [id(one.state) for one in parts]
     for path, leaf in jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: id(node) in owned):
         if id(leaf) not in owned:
-            yield tuple(_checks.path_name((key,)) for key in path), leaf
+            yield tuple(_errors.path_name((key,)) for key in path), leaf
     for one in parts:
         yield from _walk(one)
 

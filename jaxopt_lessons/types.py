@@ -25,6 +25,8 @@ Numbers
     scalars are as good as Python's, and so are arrays without axes.
 
 Field names of optimizer states
+    A field annotated ``Params`` or ``Updates`` is a tree like the parameters, one annotated ``jax.Array`` is one array.
+
     ``count``             updates made so far, int32, saturating
     ``mu``                first moment: a weighted average (or sum) of gradients
     ``nu``                second moment: a weighted average of squared gradients
@@ -151,6 +153,11 @@ class Convert:
 
     function: Callable[[str, Any], Any]
     mixed: bool = False
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The annotation of an argument that repeats one of a value inside: ``replace`` changes both."""
 
 
 Scalar: TypeAlias = Annotated[Number, Range()]

@@ -18,7 +18,8 @@ every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(pat
 
 LEVELS = [
     {"types"},
-    {"_checks"},
+    {"_errors"},
+    {"_checks", "_tree_checks", "_state_checks", "_training_checks"},
     {"_value", "_leaf", "numerics", "rounding"},
     {"_map_leaves", "_labels", "_random_keys", "_tree_names"},
     {"_norms"},

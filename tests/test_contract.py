@@ -8,6 +8,7 @@ from cases import Case, half
 from cases import rows as every_case
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from runs import assert_close
 
 import jaxopt_lessons as jl
 
@@ -31,12 +32,6 @@ def assert_same_avals(actual, expected):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
-
-
-def assert_close(actual, expected, **tolerances):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), **tolerances)
 
 
 def scheduled(case: Case):

@@ -1,10 +1,13 @@
 """Factored and blockwise second moments: Adafactor, CAME, SM3 and Adam-mini beyond what the table tests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import runs
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -33,9 +36,7 @@ def run(tx, grads, params):
     return updates, state
 
 
-def assert_close(a, b, rtol=1e-5, atol=1e-7):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
+assert_close = functools.partial(runs.assert_close, rtol=1e-5, atol=1e-7)
 
 
 # -- what all of them must do with leaves of every rank ----------------------------------------------------------------

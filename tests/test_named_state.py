@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import CASES, Case, rows
+from runs import assert_close
 
 import jaxopt_lessons as jl
 
@@ -26,12 +27,6 @@ def steps(update, state, first, n, params=PARAMS):
     return updates, state
 
 
-def assert_same(actual, expected, **tolerances):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), **tolerances)
-
-
 def through_numpy(tree):
     return {k: through_numpy(v) if isinstance(v, dict) else np.asarray(v) for k, v in tree.items()}
 
@@ -43,8 +38,8 @@ def test_a_state_goes_out_and_in_again(case: Case):
     update = jax.jit(case.update(tx))
     _, state = steps(update, tx.init(PARAMS), 0, 3)
     loaded = jl.load_state_dict(tx, PARAMS, through_numpy(jl.state_dict(tx, state)))
-    assert_same(loaded, state, rtol=0)
-    assert_same(steps(update, loaded, 3, 3), steps(update, state, 3, 3), rtol=0)
+    assert_close(loaded, state, rtol=0)
+    assert_close(steps(update, loaded, 3, 3), steps(update, state, 3, 3), rtol=0)
 
 
 def test_names():
@@ -64,7 +59,7 @@ def test_parts_without_state_may_come_and_go():
     longer = jl.chain(jl.identity(), jl.chain(jl.clip_by_global_norm(1.0)), jl.adamw(0.1), jl.scale(0.5))
     loaded = jl.load_state_dict(longer, PARAMS, named)
     assert jl.state_dict(longer, loaded).keys() == named.keys()
-    assert_same(jl.state_dict(longer, loaded), named, rtol=0)
+    assert_close(jl.state_dict(longer, loaded), named, rtol=0)
 
 
 def test_all_differences_are_told_at_once():
@@ -150,7 +145,7 @@ def test_a_state_of_optax_goes_on_here(case: Case):
         converted = jl.convert_state(ours, PARAMS, state, count=3)
         expected, _ = steps(case.update(theirs), state, 3, 3)
         actual, _ = steps(case.update(ours), converted, 3, 3)
-    assert_same(actual, expected, rtol=2e-5, atol=2e-6)
+    assert_close(actual, expected, rtol=2e-5, atol=2e-6)
 
 
 def test_injected_hyperparameters_stay_behind():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import weights_in_float64
 
 import jaxopt_lessons as jl
 
@@ -22,7 +23,7 @@ def yogi_from_zero(package, parameters):
 
 
 def mars(package, parameters, scale=1.0, **arguments):
-    """The package takes 0 for the gradient before the first; here nothing has changed then, as in the paper."""
+    """The package takes 0 for the gradient before the first, as the authors do; here nothing has changed then."""
     optimizer = package.MARS(parameters, lr=0.1, betas=(0.8, 0.95), gamma=0.1, eps=0.0, **arguments)
     (parameter,) = parameters
 
@@ -181,14 +182,9 @@ def test_twenty_steps(name):
         weights.grad = torch.from_numpy(n) + 0.5 * weights.detach()
         optimizer.step()
 
-    with jax.enable_x64(True):
-        params = jnp.asarray(start)
-        state = tx.init(params)
-        for n in noise:
-            updates, state = tx.update(jnp.asarray(n) + 0.5 * params, state, params)
-            params = jl.apply_updates(params, updates)
+    params = weights_in_float64(tx, start, noise)
     tolerance = TOLERANCES.get(name, 1e-12)
-    np.testing.assert_allclose(np.asarray(params), weights.detach().numpy(), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(params, weights.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
 def test_came_on_vectors_and_on_stacks_of_matrices():

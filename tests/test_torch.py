@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import weights_in_float64
 
 import jaxopt_lessons as jl
 
@@ -105,14 +106,9 @@ def test_twenty_steps(name, kind, torch):
             weights.grad *= min(1.0, 0.5 / float(weights.grad.abs().pow(2).sum().sqrt()))
         optimizer.step()
 
-    with jax.enable_x64(True):
-        params = jnp.asarray(start)
-        state = tx.init(params)
-        for n in noise:
-            updates, state = tx.update(jnp.asarray(n) + 0.5 * params, state, params)
-            params = jl.apply_updates(params, updates)
+    params = weights_in_float64(tx, start, noise)
     tolerance = 1e-12 if "adamw" not in name else 1e-11
-    np.testing.assert_allclose(np.asarray(params), weights.detach().numpy(), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(params, weights.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(

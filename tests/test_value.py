@@ -211,6 +211,25 @@ def test_replace():
     assert jl.adam(1e-3).replace(learning_rate=schedule.arguments["learning_rate"]) == schedule
 
 
+def test_what_is_repeated_inside_is_replaced_there_too():
+    """A schedule-free optimizer has one learning rate, given twice."""
+
+    def tx(rate):
+        return jl.chain(jl.clip(1.0), jl.schedule_free(jl.chain(jl.centralize(), jl.sgd(rate)), rate))
+
+    assert tx(0.1).replace(learning_rate=0.5) == tx(0.5)
+    assert tx(0.1).replace(learning_rate=jl.cosine_decay_schedule(0.1, 10)) == tx(jl.cosine_decay_schedule(0.1, 10))
+    assert jl.groups({"b": {"learning_rate": 0.5}}, tx(0.1)).init({"b": jnp.ones(1), "w": jnp.ones(1)})
+    assert tx(0.1).replace(b1=0.5) != tx(0.1)
+    nothing_inside = jl.schedule_free(jl.scale(-0.1), 0.1)
+    assert nothing_inside.replace(learning_rate=0.5) == jl.schedule_free(jl.scale(-0.1), 0.5)
+    changed = jax.jit(lambda tx, rate: tx.replace(learning_rate=rate))(tx(0.1), 0.5)
+    np.testing.assert_allclose(jax.tree.leaves(changed), jax.tree.leaves(tx(0.5)), rtol=1e-6)
+    several = jl.schedule_free(jl.chain(jl.sgd(0.1), jl.scale_by_learning_rate(0.1, flip_sign=False)), 0.1)
+    with pytest.raises(ValueError, match="'learning_rate' is ambiguous.* chain > sgd, chain > scale_by_learning_rate"):
+        several.replace(learning_rate=0.5)
+
+
 def test_replace_errors():
     tx = jl.chain(jl.adam(1e-3), jl.adam(1e-3))
     with pytest.raises(ValueError, match="'b1' is ambiguous, it belongs to chain > adam, chain > adam"):
@@ -456,3 +475,15 @@ def test_a_state_is_of_a_floating_point_dtype(bad):
 def test_a_dtype_may_be_given_by_name(dtype):
     state = jl.adam(0.1, mu_dtype=dtype).init(jnp.zeros(2))
     assert state[0].mu.dtype == jnp.dtype(dtype or jnp.float32)
+
+
+def test_all_inside_is_walked_through():
+    tx = jl.chain(
+        jl.clip(1.0), jl.groups({"b": "freeze", "w": jl.sgd(0.1)}, default=jl.lookahead(jl.adam(0.1), 5, 0.5))
+    )
+    names = [part.name for part in tx.walk()]
+    assert names[:3] == ["chain", "clip", "groups"]
+    assert names.index("lookahead") < names.index("adam") < names.index("scale_by_adam")
+    assert names.count("scale_by_learning_rate") == 2
+    assert [part.made_by(jl.lookahead) for part in tx.walk()] == [name == "lookahead" for name in names]
+    assert not jl.adam(0.1).made_by(jl.adamw)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _errors, _state_checks
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation
 from jaxopt_lessons.named_state import put, without_chains
 from jaxopt_lessons.types import Params, PyTree, State
@@ -58,7 +58,7 @@ def convert_state(tx: Any, params: Params, state: State, *, count: int | None = 
     Raises:
       InputError: the two states are not those of the same optimizer and parameters; the message says what differs.
     """
-    with _checks.stage("convert_state"):
+    with _errors.stage("convert_state"):
         tx = as_transformation("convert_state", tx)
         template = tx.init(params)
         leaves, treedef = jax.tree.flatten(template)
@@ -70,7 +70,7 @@ def convert_state(tx: Any, params: Params, state: State, *, count: int | None = 
             if theirs and theirs[0].kind in {record.kind, *IN_OPTAX.get(record.kind, ())}:
                 fields = theirs.pop(0).fields
             elif set(record.fields) != {"count"}:
-                _checks.no_such_record(record.kind, [other.kind for other in theirs])
+                _state_checks.no_such_record(record.kind, [other.kind for other in theirs])
             for field, places in record.fields.items():
                 values = fields.pop(field, None)
                 if values is None and field == "count":
@@ -78,20 +78,22 @@ def convert_state(tx: Any, params: Params, state: State, *, count: int | None = 
                 _fill(leaves, f"{record.kind}.{field}", places, values or {})
             surplus = sorted(field for field, values in fields.items() if values and field not in LEFT_BEHIND)
             if surplus:
-                _checks.surplus_records([f"{record.kind}.{field}" for field in surplus])
+                _state_checks.surplus_records([f"{record.kind}.{field}" for field in surplus])
         if theirs:
-            _checks.surplus_records([other.kind for other in theirs])
+            _state_checks.surplus_records([other.kind for other in theirs])
         return jax.tree.unflatten(treedef, leaves)
 
 
 def _fill(leaves: list[Any], field: str, places: dict[str, int], values: dict[str, Any]) -> None:
     """Puts the values of one field into the places of their paths."""
     if set(places) != set(values):
-        _checks.different_paths(field, sorted(places), sorted(values))
+        _state_checks.different_paths(field, sorted(places), sorted(values))
     for path, position in places.items():
         here, there = leaves[position], values[path]
         if np.shape(here) != np.shape(there):
-            _checks.state_differs([f"{field} at {path!r} is {_checks.describe(there)}, not {_checks.describe(here)}"])
+            _state_checks.state_differs(
+                [f"{field} at {path!r} is {_errors.describe(there)}, not {_errors.describe(here)}"]
+            )
         leaves[position] = put(there, here)
 
 
@@ -158,7 +160,7 @@ def _count(records: list[Record]) -> Any:
 
 def _needed_count(tx: GradientTransformation, count: Any) -> Any:
     if count is None and _is_scheduled(tx):
-        _checks.count_needed()
+        _state_checks.count_needed()
     return np.int32(0) if count is None else count
 
 

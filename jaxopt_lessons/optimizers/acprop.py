@@ -6,13 +6,15 @@
 
     p = p - learning_rate * (u + weight_decay * p)
 
-Asynchronous, like ADOPT: the divisor does not contain the gradient it divides, which makes it converge for any ``b2``.
-Centered, like AdaBelief: ``s`` is the variance about the average ``m``, which enters nowhere else; there is no
-momentum. The error is measured from ``m`` as it was before, as in optax; the authors measure it from the new ``m``,
-which makes ``sqrt(s)`` smaller and the steps larger by the factor ``1 / b1``.
+Asynchronous, like ADOPT: the divisor does not contain the gradient it divides, so the mean of the step is the mean
+gradient over it, whatever ``b2``; in Adam a large gradient enlarges its own divisor. Centered, like AdaBelief: ``s`` is
+the variance about the average ``m``, which enters nowhere else; there is no momentum. The error is measured from ``m``
+as it was before, as in optax's code; optax's formulas, and AdaBelief, measure it from the new ``m``. From there it is
+``b1`` times as large: ``sqrt(s)`` would be smaller and the steps larger, by the factor ``1 / b1`` while ``eps`` and
+``eps_root`` do not matter.
 
-While gradients are constant their variance fades to ``eps_root / (1 - b2)`` and the steps grow without bound: it needs
-noise. State: ``count``, ``mu``, ``nu`` (which is ``s``), 8 bytes a parameter.
+While gradients are constant their variance fades to ``eps_root / (1 - b2)`` and the steps grow to three million times
+the gradient: it needs noise. State: ``count``, ``mu``, ``nu`` (which is ``s``), 8 bytes a parameter.
 """
 
 from typing import Any, NamedTuple
@@ -122,7 +124,7 @@ def acprop(
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
 
     Use it: for noisy gradients (GANs, small batches), where its authors saw gains; never where gradients hardly vary:
-      the steps then grow without bound.
+      the steps then grow a millionfold.
     Paper: Zhuang et al. 2021, arXiv 2110.05454.
     Lesson: none.
     """

@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _errors, _tree_checks, numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
@@ -111,12 +111,12 @@ def _block_counts(blocks: Any, params: Params) -> PyTree:
     if blocks is None:
         kept = [-1 if np.ndim(leaf) > 1 else () for _, leaf in leaves]
     elif callable(blocks):
-        kept = [blocks(_checks.path_name(path), leaf) for path, leaf in leaves]
+        kept = [blocks(_errors.path_name(path), leaf) for path, leaf in leaves]
     else:
         try:
             kept = treedef.flatten_up_to(blocks)
         except (ValueError, TypeError, KeyError):
-            _checks.different_trees("blocks", blocks, "params", trained)
+            _tree_checks.different_trees("blocks", blocks, "params", trained)
     counts = [_counts(path, np.shape(leaf), entry) for (path, leaf), entry in zip(leaves, kept, strict=True)]
     return jax.tree.unflatten(treedef, counts)
 
@@ -127,7 +127,7 @@ def _check_blocks(updates: Updates, v: PyTree, counts: PyTree) -> None:
         paths, treedef.flatten_up_to(v), treedef.flatten_up_to(counts), strict=True
     ):
         if entry.shape != expected:
-            _checks.wrong_state_shape(path, leaf, entry, expected)
+            _tree_checks.wrong_state_shape(path, leaf, entry, expected)
 
 
 def _counts(path: Any, shape: tuple[int, ...], kept: Any) -> tuple[int, ...]:
@@ -135,10 +135,10 @@ def _counts(path: Any, shape: tuple[int, ...], kept: Any) -> tuple[int, ...]:
     for item in kept if isinstance(kept, tuple) else (kept,):
         axis, count = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
         if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
-            _checks.wrong_blocks(path, shape, kept, f"there is no axis {axis!r}")
+            _tree_checks.wrong_blocks(path, shape, kept, f"there is no axis {axis!r}")
         count = shape[axis] if count is None else count
         if not isinstance(count, int) or (count < 1 and shape[axis]) or (count and shape[axis] % count):
-            _checks.wrong_blocks(path, shape, kept, f"axis {axis} cannot be cut into {count!r} equal pieces")
+            _tree_checks.wrong_blocks(path, shape, kept, f"axis {axis} cannot be cut into {count!r} equal pieces")
         counts[axis] = count
     return tuple(counts)
 

@@ -9,12 +9,12 @@
     p = p - learning_rate * (u + weight_decay * p)
 
 The difference of gradients corrects the momentum for where the weights have gone since, as variance reduction (STORM)
-does. There both gradients are of one batch; here, as in the authors' experiments, ``g_previous`` is what the last
-update was given: no second evaluation.
+does. There both gradients are of one batch; here, as in the authors' experiments (their MARS-approx), ``g_previous`` is
+what the last update was given: no second evaluation.
 
-Two departures from the authors' code. It takes ``g_previous = 0`` at the first update, which enlarges that gradient;
-here the difference is 0 then, as in the paper, where ``x_1 = x_0``. And it applies AdamW to leaves that are not
-matrices; here all leaves are equal.
+Two departures from the authors' code. It takes ``g_previous = 0`` at the first update, which enlarges that gradient by
+``1 + gamma * b1 / (1 - b1)``; here the difference is 0 then. And it applies AdamW to leaves that are not matrices; here
+all leaves are equal. (Their formulas average the squares of ``g`` for ``v``, their code those of ``c``, as here.)
 
 State: ``count``, ``mu``, ``nu``, ``previous_gradient``, 12 bytes a parameter.
 """

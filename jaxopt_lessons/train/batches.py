@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, _training_checks
 from jaxopt_lessons.train import shuffle as shuffling
 from jaxopt_lessons.train.step import SHUFFLE_STREAM
 from jaxopt_lessons.types import PyTree
@@ -152,7 +152,7 @@ def minibatches(
       InputError: the first axes differ, or there are no examples.
       ValueError: the batch size is below 1, or the remainder would leave nothing to train on.
     """
-    examples = _checks.leading_sizes(data)
+    examples = _training_checks.leading_sizes(data)
     _checks.one_of("minibatches", "remainder", remainder, REMAINDERS)
     if batch_size is not None:
         batch_size = _checks.whole("minibatches", "batch_size", batch_size, least=1)

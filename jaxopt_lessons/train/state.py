@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _errors, numerics, tree
 from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.types import Params, PyTree, State
 
@@ -67,7 +67,7 @@ def init_state(
 def _as_array(path: Any, leaf: Any) -> jax.Array:
     if not isinstance(leaf, (bool, int, float, complex, np.ndarray, np.generic, jax.Array)):
         raise TypeError(
-            f"init_state: the leaf at {_checks.path_name(path)!r} is {_checks.describe(leaf)}, not an array. Keep "
+            f"init_state: the leaf at {_errors.path_name(path)!r} is {_errors.describe(leaf)}, not an array. Keep "
             "functions and settings out of the state, with equinox.partition(model, equinox.is_array) for instance."
         )
     array = jnp.asarray(leaf)
@@ -78,7 +78,7 @@ def _as_parameter(path: Any, leaf: Any) -> jax.Array:
     array = _as_array(path, leaf)
     if not tree.is_trainable(array):
         raise TypeError(
-            f"init_state: the parameter at {_checks.path_name(path)!r} is {_checks.describe(array)}, which has no "
+            f"init_state: the parameter at {_errors.path_name(path)!r} is {_errors.describe(array)}, which has no "
             "gradient. Make it floating point if it should be trained, else keep it in model_state."
         )
     return array
@@ -92,4 +92,4 @@ def _as_key(key: Any) -> jax.Array:
             return key
         if key.dtype == jnp.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(key)
-    raise TypeError(f"key must be a whole number or a key made by jax.random.key; got {_checks.describe(key)}.")
+    raise TypeError(f"key must be a whole number or a key made by jax.random.key; got {_errors.describe(key)}.")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _leaf, numerics, tree
+from jaxopt_lessons import _checks, _leaf, _training_checks, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.core import GradientTransformation, Transformation, apply_updates
 from jaxopt_lessons.train.state import TrainState
@@ -137,7 +137,7 @@ def _step_of(function: Callable[..., Any]) -> Any:
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> Any:
         if mask is not None:
-            _checks.unmasked_step()
+            _training_checks.unmasked_step()
         return function(state, batch)
 
     return step
@@ -163,9 +163,9 @@ def measure(
     result = call_loss(loss_fn, params, batch, key)
     metrics: dict[str, Any] = {}
     if isinstance(result, tuple) and not isinstance(result, Weighted):
-        _checks.loss_with_metrics(result)
+        _training_checks.loss_with_metrics(result)
         result, metrics = result
-    _checks.reserved_metrics(metrics)
+    _training_checks.reserved_metrics(metrics)
     examples = number_of_examples(batch)
     loss = _weighted("the loss", result, examples, mask)
     return loss, {name: _weighted(f"the metric {name!r}", value, examples, mask) for name, value in metrics.items()}
@@ -175,9 +175,9 @@ def _weighted(name: str, value: Any, examples: int, mask: jax.Array | None) -> W
     if isinstance(value, Weighted):
         total, weight = (_as_real(name, part) for part in value)
         if total.shape or weight.shape:
-            _checks.loss_shape(name, f"Weighted with shapes {total.shape} and {weight.shape}", examples)
+            _training_checks.loss_shape(name, f"Weighted with shapes {total.shape} and {weight.shape}", examples)
         if mask is not None:
-            _checks.loss_per_example(name, "a Weighted")
+            _training_checks.loss_per_example(name, "a Weighted")
         return Weighted(total, weight)
     value = _as_real(name, value)
     if value.shape == (examples,):
@@ -185,16 +185,16 @@ def _weighted(name: str, value: Any, examples: int, mask: jax.Array | None) -> W
             return Weighted(jnp.sum(value), jnp.asarray(examples, value.dtype))
         return Weighted(jnp.sum(jnp.where(mask, value, 0)), jnp.sum(mask.astype(value.dtype)))
     if value.shape:
-        _checks.loss_shape(name, f"an array of shape {value.shape}", examples)
+        _training_checks.loss_shape(name, f"an array of shape {value.shape}", examples)
     if mask is not None:
-        _checks.loss_per_example(name, "a scalar")
+        _training_checks.loss_per_example(name, "a scalar")
     return Weighted(value * examples, jnp.asarray(examples, value.dtype))
 
 
 def _as_real(name: str, value: Any) -> jax.Array:
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        _checks.real_loss(name, value)
+        _training_checks.real_loss(name, value)
     return value.astype(_leaf.compute_dtype(value.dtype))
 
 

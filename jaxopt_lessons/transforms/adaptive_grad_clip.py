@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _checks, _tree_checks, numerics, tree
 from jaxopt_lessons.core import EmptyState, gradient_transformation
 from jaxopt_lessons.transforms.clip import rescale_rule
 from jaxopt_lessons.types import LimitOrSchedule, NonNegativeOrSchedule, Params, Updates
@@ -39,7 +39,7 @@ def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     if sum(length != 1 for length in shape) <= 1:
         return tuple(range(len(shape)))
     if len(shape) > 5:
-        _checks.units_unknown(shape)
+        _tree_checks.units_unknown(shape)
     return (0,) if len(shape) <= 3 else tuple(range(len(shape) - 1))
 
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _tree_checks, numerics, tree
 from jaxopt_lessons.core import gradient_transformation
 from jaxopt_lessons.transforms.per_example import clipped_sum
 from jaxopt_lessons.types import NonNegativeOrSchedule, Params, Updates
@@ -71,7 +71,7 @@ def differentially_private_aggregate(
         params: Params | None = None,
         **extra: Any,
     ) -> Any:
-        _checks.examples(updates)
+        _tree_checks.examples(updates)
         sums, _ = clipped_sum(tree.widen(updates), l2_norm_clip)
         reference = jax.tree.map(lambda leaf: leaf[0], updates) if params is None else params
         keys = tree.keys_like(jax.random.fold_in(tree.typed_key(key), state.count), sums)

@@ -9,9 +9,10 @@ run.
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 
-from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons import _errors, numerics, tree
+from jaxopt_lessons.core import GradientTransformation, gradient_transformation
 from jaxopt_lessons.transforms.scale import scale_rule
 from jaxopt_lessons.types import NonNegativeOrSchedule, Params, ScalarOrSchedule, Updates
 
@@ -62,3 +63,21 @@ def scale_by_learning_rate(learning_rate: NonNegativeOrSchedule, *, flip_sign: b
         return updates, ScaleByScheduleState(numerics.increment(state.count))
 
     return init, update
+
+
+def warn_of_raw_gradients(owner: str, tx: GradientTransformation, what: str, instead: str) -> None:
+    """Warns where raw gradients pass a transformation that makes the step, and so no later stage will see to them.
+
+    Args:
+      owner: who lets them pass.
+      tx: the transformation; the step is made by ``scale_by_learning_rate``, at any depth.
+      what: what keeps its raw gradients, or consists of them.
+      instead: what to write.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tx)):
+        return  # A transformation that passes through jit is made anew: whoever made it has been warned.
+    if any(part.made_by(scale_by_learning_rate) and part.arguments["flip_sign"] for part in tx.walk()):
+        _errors.warning(
+            f"{owner}: {tx.name} makes the step, and {what} raw gradients, which are then added to the weights. "
+            f"{instead}"
+        )

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _errors, _tree_checks, numerics, tree
 from jaxopt_lessons.types import Number, PyTree
 
 
@@ -41,8 +41,8 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Number) -> tuple[P
     >>> per_example_global_norm_clip(grads, 2.5)
     (Array([1.5, 3. ], dtype=float32), Array(1, dtype=int32))
     """
-    with _checks.stage("per_example_global_norm_clip"):
-        _checks.examples(grads)
+    with _errors.stage("per_example_global_norm_clip"):
+        _tree_checks.examples(grads)
         return clipped_sum(grads, l2_norm_clip)
 
 
@@ -68,8 +68,8 @@ def per_example_layer_norm_clip(
     >>> per_example_layer_norm_clip(grads, 2.0)[1]  # norms of 5 and 1, of 1 and 2, are limited to 2 / sqrt(2)
     {'b': Array(1, dtype=int32), 'w': Array(1, dtype=int32)}
     """
-    with _checks.stage("per_example_layer_norm_clip"):
-        _checks.examples(grads)
+    with _errors.stage("per_example_layer_norm_clip"):
+        _tree_checks.examples(grads)
         leaves, treedef = jax.tree.flatten(grads)
         sizes = [1 if uniform else math.prod(leaf.shape[1:]) for leaf in leaves]
         limits = [numerics.as_float(global_l2_norm_clip) * math.sqrt(size / max(sum(sizes), 1)) for size in sizes]

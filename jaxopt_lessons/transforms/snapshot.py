@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _tree_checks, tree
 from jaxopt_lessons.core import gradient_transformation
 from jaxopt_lessons.types import Params, PyTree, Updates
 
@@ -32,10 +32,10 @@ def as_before(new: PyTree, like: PyTree) -> PyTree:
     """A measurement as arrays with the dtypes of an earlier one; raises if it has another structure or shape."""
     new = jax.tree.map(jnp.asarray, new)
     if jax.tree.structure(new) != jax.tree.structure(like):
-        _checks.different_trees("the measurement", new, "the state", like)
+        _tree_checks.different_trees("the measurement", new, "the state", like)
     for (path, leaf), old in zip(jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(like), strict=True):
         if leaf.shape != old.shape:
-            _checks.different_shapes(path, "the measurement", leaf, "the state", old)
+            _tree_checks.different_shapes(path, "the measurement", leaf, "the state", old)
     return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), new, like)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, rounding, tree
+from jaxopt_lessons import _tree_checks, rounding, tree
 from jaxopt_lessons.types import Params, PyTree, Updates
 
 _DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
@@ -22,7 +22,7 @@ def replace_half_leaves(params: Params, halves: PyTree) -> Params:
     try:
         return jax.tree.map(lambda leaf, half: leaf if half is None else half, tree.widen(params), halves)
     except (ValueError, TypeError, KeyError):
-        _checks.different_trees("state", halves, "params", params)
+        _tree_checks.different_trees("state", halves, "params", params)
 
 
 def map_half_leaves(

@@ -19,7 +19,8 @@ Read the average with ``eval_params(tx, state, params)``, through any nesting; b
 Running statistics of a model, batch normalization's for instance, do not belong to averaged weights: measure them anew.
 
 The wrapper must see each step as it is taken. So it belongs inside of what leaves steps out (``apply_if_finite``,
-``MultiSteps``), and around all that changes updates: ``ema_params(chain(clip(1.0), adamw(1e-3)))``.
+``MultiSteps``), and around all that changes updates: ``ema_params(chain(clip(1.0), adamw(1e-3)))``,
+``ema_params(lookahead(...))``. Where two wrappers have weights to evaluate, those of the outer one count.
 
 State: ``count``, ``num_averaged``, ``average`` and ``inner_state``; 4 bytes a parameter more than ``inner``, and the
 average is ready to use. Not to be confused with ``ema``, which averages the updates.

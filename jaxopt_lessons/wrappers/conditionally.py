@@ -6,7 +6,8 @@
     s = s
 
 Beware of an optimizer in ``conditionally_transform``: at the updates that it leaves out, the raw gradients pass and are
-added to the weights. ``conditionally_mask`` is the one for optimizers.
+added to the weights. ``conditionally_mask`` is the one for optimizers, as a UserWarning says if there is a
+``scale_by_learning_rate`` inside.
 
 State: ``inner_state`` and ``step``, the updates so far, of either kind; the inner transformation counts its own.
 (optax has a second class with the same fields, ``ConditionallyMaskState``.)
@@ -19,6 +20,7 @@ import jax
 
 from jaxopt_lessons import _checks, numerics, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, Transformation, gradient_transformation
+from jaxopt_lessons.transforms.learning_rate import warn_of_raw_gradients
 from jaxopt_lessons.transforms.zero import zero_rule
 from jaxopt_lessons.types import Params, State, Updates
 
@@ -45,6 +47,12 @@ def conditionally_transform(
     >>> u, tx.update(jnp.ones(1), state)[0]
     (Array([1.], dtype=float32), Array([10.], dtype=float32))
     """
+    warn_of_raw_gradients(
+        "conditionally_transform",
+        inner,
+        "the updates that it leaves out are",
+        "Write conditionally_mask to leave the weights alone there.",
+    )
     return _conditionally(inner, should_transform_fn, forward_extra_args, otherwise=_pass_rule)
 
 

@@ -33,7 +33,7 @@ from typing import Annotated, Any
 
 import jax
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _errors, _tree_checks, tree
 from jaxopt_lessons.core import GradientTransformation, as_transformation, gradient_transformation
 from jaxopt_lessons.transforms.zero import set_to_zero
 from jaxopt_lessons.types import Convert, Labels, Params, PyTree
@@ -137,7 +137,7 @@ def labels_of(rules: Mapping[Any, Any], has_default: bool, labels: Labels | None
         result = tree.label_leaves(labels, params)
         known = {**names, DEFAULT: DEFAULT} if has_default else names
         given = jax.tree.leaves(result)
-        _checks.labels_known([label for label in known if label != DEFAULT or label in given], given)
+        _tree_checks.labels_known([label for label in known if label != DEFAULT or label in given], given)
         return jax.tree.map(known.__getitem__, result)
     fitting = dict.fromkeys(rules, 0)
 
@@ -156,8 +156,8 @@ def labels_of(rules: Mapping[Any, Any], has_default: bool, labels: Labels | None
     result = tree.label_leaves(first, params)
     idle = [rule for rule in rules if rule not in taken]
     if jax.tree.leaves(result) and (idle or uncovered):
-        paths = [_checks.keys_name(keys) for _, keys, leaf in tree.named_leaves(params) if tree.is_trainable(leaf)]
-        _checks.rules_without_parameters(
+        paths = [_errors.keys_name(keys) for _, keys, leaf in tree.named_leaves(params) if tree.is_trainable(leaf)]
+        _tree_checks.rules_without_parameters(
             {names[rule]: fitting[rule] for rule in idle}, list(names.values()), uncovered, paths
         )
     return result
@@ -166,7 +166,7 @@ def labels_of(rules: Mapping[Any, Any], has_default: bool, labels: Labels | None
 def _fits(rule: Any, path: str, leaf: Any) -> bool:
     if callable(rule):
         return bool(rule(path, leaf))
-    return _expression(rule).fullmatch("/" + path if path != _checks.path_name(()) else "") is not None
+    return _expression(rule).fullmatch("/" + path if path != _errors.path_name(()) else "") is not None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -200,13 +200,13 @@ def group_labels(tx: Any, params: Params) -> PyTree:
 
 def _labels_inside(tx: GradientTransformation, params: Params) -> Any:
     arguments = tx.arguments
-    if tx._factory is groups:
+    if tx.made_by(groups):
         yield labels_of(arguments["rules"], arguments["default"] is not None, arguments["labels"], params)
         return
-    if tx._factory is partition:
+    if tx.made_by(partition):
         yield tree.label_leaves(arguments["param_labels"], params)
         return
-    if tx._factory is masked:
+    if tx.made_by(masked):
         params = tree.pick(params, tree.mask_leaves(arguments["mask"], params))
     for part in tx.inside():
         yield from _labels_inside(part, params)

@@ -8,6 +8,9 @@
 with ``k = sync_period`` and ``alpha = slow_step_size``. The slow weights are those to evaluate, as in the paper:
 ``eval_params(tx, state, params)``. ``slow_step_size=1`` is the fast optimizer alone, ``0`` stays where it began.
 
+They are so whatever is inside: an average in ``fast_optimizer`` knows nothing of the steps back and is not asked. To
+average what is trained write ``ema_params(lookahead(...))``; then the average is what to evaluate.
+
 Departures from optax: parameters are plain trees, and the slow ones are in the state (optax wants a pair
 ``LookaheadParams`` in every function that takes parameters); the fast weights have the same numbers. ``reset_state``
 starts the fast optimizer where the weights now are, not where they were before the last step.

@@ -18,11 +18,10 @@ import operator
 from typing import Any, NamedTuple
 
 import jax
-from jax.core import Tracer
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _tree_checks, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, Transformation, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
+from jaxopt_lessons.transforms.learning_rate import warn_of_raw_gradients
 from jaxopt_lessons.transforms.zero import set_to_zero, zero_rule
 from jaxopt_lessons.types import Mask, Params, PyTree, State, Updates
 
@@ -59,11 +58,13 @@ def masked(
     """
     if unmasked is not None:
         _checks.one_of("masked", "unmasked", unmasked, ("keep", "zero"))
-    elif not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(inner)) and descends(inner):
-        _checks.warning(
-            f"masked: {inner.name} makes the step, and the leaves outside the mask keep their raw gradients, which are "
-            "then added to the weights. Write unmasked='zero' to leave those weights alone, or unmasked='keep' if a "
-            "later stage sees to them. (partition and groups give every leaf a transformation.)"
+    else:
+        warn_of_raw_gradients(
+            "masked",
+            inner,
+            "the leaves outside the mask keep their",
+            "Write unmasked='zero' to leave those weights alone, or unmasked='keep' if a later stage sees to them. "
+            "(partition and groups give every leaf a transformation.)",
         )
 
     def init(params: Params) -> MaskedState:
@@ -98,20 +99,13 @@ def update_some(
     inside = tree.pick(updates, where)
     new, state = tx.update(inside, state, None if params is None else tree.pick(params, where), **extra)
     if jax.tree.structure(new) != jax.tree.structure(inside):
-        _checks.different_trees("what came out", new, "what went in", inside)
+        _tree_checks.different_trees("what came out", new, "what went in", inside)
     return new, state
 
 
 def pick_compatible(value: Any, reference: PyTree, where: PyTree) -> Any:
     """``value`` like the updates if it has the structure of the reference, else as it is."""
     return tree.pick(value, where) if jax.tree.structure(value) == jax.tree.structure(reference) else value
-
-
-def descends(tx: GradientTransformation) -> bool:
-    """Whether there is a step down in a transformation: ``scale_by_learning_rate``, at any depth."""
-    if tx._factory is scale_by_learning_rate:
-        return tx.arguments["flip_sign"]
-    return any(map(descends, tx.inside()))
 
 
 @gradient_transformation

@@ -9,6 +9,9 @@ to the nearest, ``nu`` stands still as long as the squares of the gradients are 
 default is to round at random, up or down, right on average (Zamirai et al. 2020, arXiv 2010.06192); the random numbers
 are a function of the key, of ``count`` and of where the array stands in the state.
 
+A field that its state annotates as one array (``m: jax.Array``), not as a tree like the parameters (``mu: Params``), is
+no moment, whatever its name: Mechanic's ``m`` and ``v`` are sums of a few bets, which decide the length of every step.
+
 Not for rules that subtract two moments, such as centered RMSprop, whose variance is then mostly rounding. float16 is
 refused: squares of gradients below 2e-4 are zero in it, and those above 256 infinite.
 
@@ -16,13 +19,17 @@ State: ``count``, and that of ``inner`` with the chosen fields in bfloat16: Adam
 Single numbers and complex arrays stay as they are. The parameters have a precision of their own: ``with_precision``.
 """
 
+import functools
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxopt_lessons import _checks, numerics, rounding, tree
+from jaxopt_lessons import _checks, _state_checks, numerics, rounding, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
 from jaxopt_lessons.types import Params, PyTree, State, Updates
 
@@ -52,8 +59,8 @@ def moment_dtypes(
     Args:
       inner: the optimizer, of this library or of optax.
       dtypes: ``jnp.bfloat16`` for all moments (the fields ``mu``, ``nu``, ``nu_max``, ``trace``, ``m``, ``v``, ``n``,
-        ``m1``, ``m2``, where there are such), or a dict such as ``{"mu": jnp.bfloat16}`` by the names of the fields;
-        ``None`` or ``jnp.float32`` leaves a field as it is.
+        ``m1``, ``m2``, where there are such trees), or a dict such as ``{"mu": jnp.bfloat16}`` by the names of the
+        fields; ``None`` or ``jnp.float32`` leaves a field as it is.
       rounding: ``"stochastic"`` or ``"nearest"``, which makes a slow average stand still.
       key: where the random numbers start: a seed, or a key of ``jax.random``.
 
@@ -71,7 +78,7 @@ def moment_dtypes(
     def init(params: Params) -> MomentDtypesState:
         state = inner.init(params)
         if isinstance(dtypes, Mapping) and any(map(tree.is_trainable, jax.tree.leaves(params))):
-            _checks.fields_exist(tuple(dtypes), sorted(_fields(state)))
+            _state_checks.fields_exist(tuple(dtypes), sorted(_fields(state)))
         return MomentDtypesState(numerics.zero_count(), narrowed(state, None))
 
     def update(updates: Updates, state: MomentDtypesState, params: Params | None = None, **extra: Any) -> Any:
@@ -119,23 +126,39 @@ def _moments(state: State, names: frozenset[str]) -> PyTree:
 
     def keep(path: tuple[Any, ...], leaf: Any) -> Any:
         is_array = getattr(leaf, "ndim", 0) > 0 and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf if is_array and _field_name(state, path) in names else None
+        field = _field(state, path)
+        return leaf if is_array and field and field[1] in names and not _is_one_array(*field) else None
 
     return jax.tree_util.tree_map_with_path(keep, state)
 
 
 def _fields(state: State) -> set[str]:
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
-    return {name for name in (_field_name(state, path) for path in paths) if name is not None}
+    return {field[1] for field in (_field(state, path) for path in paths) if field is not None}
 
 
-def _field_name(state: State, path: tuple[Any, ...]) -> str | None:
-    """The field of the innermost state on the way to a leaf: not one of the parameters' own, which may be called so."""
-    node, name = state, None
+@functools.lru_cache(maxsize=1024)
+def _is_one_array(state_type: type, name: str) -> bool:
+    """Whether a state says that a field is one array (as optax says it: one array or a number), not a tree of them."""
+    annotation = state_type.__annotations__.get(name, Any)
+    if isinstance(annotation, (str, typing.ForwardRef)):  # from __future__ import annotations
+        try:
+            annotation = typing.get_type_hints(state_type)[name]
+        except NameError:  # only a type checker can read it
+            return False
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(annotation) if is_union else [annotation]
+    numbers = (jax.Array, np.ndarray, np.generic, complex, float, int)
+    return all(isinstance(kind, type) and issubclass(kind, numbers) for kind in kinds)
+
+
+def _field(state: State, path: tuple[Any, ...]) -> tuple[type, str] | None:
+    """The innermost state on the way to a leaf, and its field; fields of the parameters may be called as these are."""
+    node, field = state, None
     for key in path:
         if isinstance(key, jax.tree_util.GetAttrKey):
             if isinstance(node, tuple) and type(node).__name__.endswith("State"):
-                name = key.name
+                field = type(node), key.name
             node = getattr(node, key.name)
         elif isinstance(key, jax.tree_util.SequenceKey):
             node = node[key.idx]
@@ -143,4 +166,4 @@ def _field_name(state: State, path: tuple[Any, ...]) -> str | None:
             node = node[key.key]
         else:  # inside of a node of the parameters
             break
-    return name
+    return field

@@ -10,7 +10,7 @@ the dict is empty then); ``measure_states``, a dict from name to the memory of t
 
 from typing import Annotated, Any, NamedTuple
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _state_checks, tree
 from jaxopt_lessons.core import gradient_transformation
 from jaxopt_lessons.transforms.snapshot import as_before, unmeasured
 from jaxopt_lessons.types import Convert, Params, PyTree, State, Updates
@@ -58,7 +58,7 @@ def monitor(measures: Annotated[Any, Convert(_as_measures, mixed=True)]) -> Any:
     def update(updates: Updates, state: MonitorState, params: Params | None = None, **extra: Any) -> Any:
         passed = tree.cast_like(updates, updates if params is None else params)
         if set(state.measure_states) != set(remembering):
-            _checks.wrong_states_by_name("names", list(remembering), state.measure_states)
+            _state_checks.wrong_states_by_name("names", list(remembering), state.measure_states)
         measurements, states = measure(tree.widen(updates), state.measure_states)
         return passed, MonitorState(as_before(measurements, state.measurements), states)
 

@@ -6,7 +6,7 @@ The updates are those of ``chain``; the state is a dict, ``state["clip"]``, in t
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from jaxopt_lessons import _checks, core
+from jaxopt_lessons import _checks, _state_checks, core
 from jaxopt_lessons.core import Functions, Part, chain, gradient_transformation
 from jaxopt_lessons.types import Convert, Params, State, Updates
 
@@ -40,7 +40,7 @@ def named_chain(*transforms: Annotated[Any, Convert(_as_named, mixed=True)]) -> 
 
     def parts(state: dict[str, State]) -> list[Part]:
         if not isinstance(state, Mapping) or set(state) != set(names):
-            _checks.wrong_states_by_name("names", names, state)
+            _state_checks.wrong_states_by_name("names", names, state)
         return [Part(name, tx, state[name]) for name, tx in transforms]
 
     return Functions(init, update, parts)

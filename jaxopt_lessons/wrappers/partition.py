@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _errors, _state_checks, _tree_checks, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, as_transformation, gradient_transformation
 from jaxopt_lessons.types import Convert, Labels, Params, PyTree, State, Updates
 from jaxopt_lessons.wrappers.masked import pick_compatible, update_some
@@ -57,7 +57,7 @@ def partition(
 
     def labels_of(params: Params) -> PyTree:
         labels = tree.label_leaves(param_labels, params)
-        _checks.labels_known(list(transforms), jax.tree.leaves(labels))
+        _tree_checks.labels_known(list(transforms), jax.tree.leaves(labels))
         return labels
 
     return split(transforms, labels_of, mask_compatible_extra_args)
@@ -84,7 +84,7 @@ def split(
         reference = updates if params is None else params
         own, inner_states = where(reference), {}
         for label, tx, inner_state in parts_by_label(state):
-            with _checks.stage(repr(label)):
+            with _errors.stage(repr(label)):
                 given = extra
                 if mask_compatible_extra_args:
                     given = {name: pick_compatible(value, reference, own[label]) for name, value in extra.items()}
@@ -94,7 +94,7 @@ def split(
 
     def parts_by_label(state: PartitionState) -> list[tuple[Any, GradientTransformation, State]]:
         if not isinstance(state.inner_states, Mapping) or set(state.inner_states) != set(transforms):
-            _checks.wrong_states_by_name("labels", list(transforms), state.inner_states)
+            _state_checks.wrong_states_by_name("labels", list(transforms), state.inner_states)
         return [(label, tx, state.inner_states[label]) for label, tx in transforms.items()]
 
     def parts(state: PartitionState) -> list[Part]:

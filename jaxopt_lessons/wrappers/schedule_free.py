@@ -24,14 +24,14 @@ State: ``z``, 4 bytes a parameter more than the inner optimizer; ``count``, ``we
 and takes no gradients near the average.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
-from jaxopt_lessons.types import Fraction, NonNegativeOrSchedule, Params, State, Updates
+from jaxopt_lessons.types import Fraction, NonNegativeOrSchedule, Params, Repeated, State, Updates
 
 
 class ScheduleFreeState(NamedTuple):
@@ -63,7 +63,7 @@ def power(base: jax.Array, exponent: jax.Array) -> jax.Array:
 @gradient_transformation
 def schedule_free(
     base_optimizer: Transformation,
-    learning_rate: NonNegativeOrSchedule,
+    learning_rate: Annotated[NonNegativeOrSchedule, Repeated()],
     b1: Fraction = 0.9,
     weight_lr_power: NonNegativeOrSchedule = 2.0,
     state_dtype: tree.StateDtype = None,
@@ -77,7 +77,7 @@ def schedule_free(
     Args:
       base_optimizer: the optimizer, without momentum.
       learning_rate: that of the optimizer once more: a number in ``[0, inf)``, or a schedule with warm-up and no decay.
-        ``replace(learning_rate=...)`` changes this one only; the presets have one for both.
+        ``replace(learning_rate=...)`` changes both.
       b1: how near to the average the gradients are taken, in ``(0, 1)``: 0.9, or up to 0.98 in long runs.
       weight_lr_power: the power of the learning rate in the weights of the average, in ``[0, inf)``.
       state_dtype: dtype of ``z``; the parameter's by default, float32 for half precision.

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _errors, numerics, tree
 from jaxopt_lessons.types import Params
 
 
@@ -37,7 +37,7 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: Any)
     >>> incremental_update({"w": jnp.array([10.0])}, {"w": jnp.array([0.0])}, 0.1)
     {'w': Array([1.], dtype=float32)}
     """
-    with _checks.stage("incremental_update"):
+    with _errors.stage("incremental_update"):
         trained = tree.trainable(new_tensors)
         moved = tree.map_leaves(toward_rule, trained, params=old_tensors, read=(old_tensors,), step_size=step_size)
         return tree.merge(new_tensors, moved)
@@ -58,7 +58,7 @@ def periodic_update(new_tensors: Params, old_tensors: Params, steps: Any, update
     >>> [float(periodic_update(new, 0.0, step, 3)) for step, new in enumerate([1.0, 2.0, 3.0, 4.0])]
     [1.0, 0.0, 0.0, 4.0]
     """
-    with _checks.stage("periodic_update"):
+    with _errors.stage("periodic_update"):
         trained = tree.trainable(new_tensors)
         copies = jnp.asarray(steps) % jnp.asarray(update_period).astype(jnp.result_type(steps)) == 0
         kept = tree.map_leaves(choose_rule, trained, params=old_tensors, read=(old_tensors,), copies=copies)

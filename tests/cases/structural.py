@@ -121,6 +121,7 @@ def conditionally_mask(grads, params, *args, **kwargs):
 SGD, OTHER = jl.sgd(0.1, 0.9), jl.sgd(0.3, 0.5)
 SGD_FIELDS = frozenset({"trace", "count"})
 CONDITION = {"inner": OTHER, "should_transform_fn": every_second, "forward_extra_args": True}
+STAGES = jl.trace(0.9), jl.trace(0.5)
 
 CASES = [
     Case(
@@ -242,10 +243,10 @@ CASES = [
     Case(
         "conditionally_transform",
         conditionally_transform,
-        {"inner": SGD, "should_transform_fn": not_second_of_three},
-        CONDITION,
+        {"inner": STAGES[0], "should_transform_fn": not_second_of_three},
+        {**CONDITION, "inner": STAGES[1]},
         extras={"value": 1.0},
-        fields=SGD_FIELDS | {"inner_state", "step"},
+        fields=frozenset({"trace", "inner_state", "step"}),
         optax=lambda inner, **rest: optax.conditionally_transform(theirs(inner), **rest),
     ),
     Case(

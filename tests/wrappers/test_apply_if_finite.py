@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import runs
 
 import jaxopt_lessons as jl
 
@@ -21,14 +22,7 @@ def spoil(grads, bad, position=1):
 
 
 def run(tx, grads, params=PARAMS):
-    """The parameters after each step, and the last state."""
-    state, seen = tx.init(params), []
-    update = jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = jl.apply_updates(params, updates)
-        seen.append(params)
-    return seen, state
+    return runs.parameters_of(tx, params, grads)
 
 
 def assert_equal(a, b):

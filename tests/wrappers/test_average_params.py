@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runs
 
 import jaxopt_lessons as jl
 
@@ -13,14 +14,7 @@ START = jnp.array([1.0, -2.0, 0.5])
 
 
 def run(tx, grads=GRADS, params=START):
-    """The parameters after each step, and the last state."""
-    state, seen = tx.init(params), []
-    update = jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = jl.apply_updates(params, updates)
-        seen.append(params)
-    return seen, state
+    return runs.parameters_of(tx, params, grads)
 
 
 WEIGHTS = {

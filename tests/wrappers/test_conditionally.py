@@ -1,5 +1,7 @@
 """Transformations at some of the updates, and steps that are saved up."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,21 @@ def test_a_condition_is_one_bool():
     for condition in (lambda step: step, lambda step: jnp.array([True])):
         with pytest.raises(jl.InputError, match="conditionally_mask: should_transform_fn"):
             run(jl.conditionally_mask(jl.scale(1.0), condition), 1)
+
+
+@pytest.mark.parametrize("inner", [jl.sgd(0.1), jl.chain(jl.clip(1.0), jl.lookahead(jl.adam(0.1), 5, 0.5))])
+def test_an_optimizer_that_is_left_out_at_times_warns(inner):
+    """Raw gradients added to the weights are a step up."""
+    message = f"conditionally_transform: {inner.name} makes the step.*raw gradients.*conditionally_mask"
+    with pytest.warns(UserWarning, match=message) as caught:
+        tx = jl.conditionally_transform(inner, odd)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jax.jit(lambda tx: tx.update(PARAMS, tx.init(PARAMS), PARAMS))(tx)
+        jl.conditionally_mask(inner, odd)
+        jl.conditionally_transform(jl.scale_by_adam(), odd)
+        jl.conditionally_transform(jl.scale_by_learning_rate(0.1, flip_sign=False), odd)
 
 
 def test_weights_to_evaluate_are_found_inside():

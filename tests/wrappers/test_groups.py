@@ -1,5 +1,6 @@
 """Parameter groups: who belongs where, what differs, and that each group is an optimizer of its own."""
 
+import functools
 import pickle
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runs
 from flax import nnx
 from flax.core import FrozenDict
 
@@ -36,17 +38,10 @@ def by_path(tree):
 
 
 def run(tx, params=PARAMS, grads=GRADS):
-    state, updates = tx.init(params), []
-    update = jax.jit(tx.update)
-    for g in grads:
-        u, state = update(g, state, params)
-        updates.append(u)
-    return updates, state
+    return runs.updates_of(tx, params, grads)
 
 
-def assert_close(actual, expected, rtol=1e-6):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=rtol, atol=1e-7), actual, expected)
+assert_close = functools.partial(runs.assert_close, rtol=1e-6, atol=1e-7)
 
 
 # -- who belongs where ------------------------------------------------------------------------------------------------

@@ -53,6 +53,26 @@ def test_slow_weights_are_found_in_any_nesting_and_keep_what_is_not_trained():
     np.testing.assert_array_equal(slow["n"], [0, 1])
 
 
+@pytest.mark.parametrize("average", [jl.ema_params, jl.swa_params])
+def test_the_outer_weights_are_those_to_evaluate(average):
+    """Outside there is the mean of what was trained, steps back and all; inside it would not see them."""
+    inside = jl.lookahead(average(jl.sgd(1.0)), 2, 0.5)
+    outside = average(jl.lookahead(jl.sgd(1.0), 2, 0.5))
+    params, state = jnp.array([10.0]), inside.init(jnp.array([10.0]))
+    other_params, other_state, trained = params, outside.init(params), []
+    for _ in range(4):
+        updates, state = inside.update(jnp.array([2.0]), state, params)
+        params = jl.apply_updates(params, updates)
+        updates, other_state = outside.update(jnp.array([2.0]), other_state, other_params)
+        other_params = jl.apply_updates(other_params, updates)
+        trained.append(other_params)
+    np.testing.assert_allclose(jl.eval_params(inside, state, params), state.slow)
+    np.testing.assert_allclose(trained, [[8.0], [8.0], [6.0], [6.0]])
+    np.testing.assert_allclose(jl.eval_params(outside, other_state, other_params), np.mean(trained), rtol=1e-3)
+    hidden = inside.arguments["fast_optimizer"].eval_params(state.fast_state, params)
+    assert abs(float(hidden[0]) - np.mean(trained)) > 0.9, "the average inside is that of weights nobody trained"
+
+
 def test_slow_weights_of_half_precision_are_float32():
     """Steps too small for bfloat16 arrive in the slow weights, and from there in the parameters."""
     params = jnp.ones(1, jnp.bfloat16)

@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import nnx
 from flax.core import FrozenDict
+from runs import assert_close
 
 import jaxopt_lessons as jl
 
@@ -40,11 +41,6 @@ def doubled_for_evaluation():
         return updates, state
 
     return jl.Functions(init, update, eval_params=lambda state, params: jax.tree.map(lambda p: 2 * p, params))
-
-
-def assert_close(actual, expected, **tolerances):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, **tolerances), actual, expected)
 
 
 @pytest.fixture

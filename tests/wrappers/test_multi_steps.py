@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import runs
 
 import jaxopt_lessons as jl
 
@@ -17,14 +18,7 @@ PARAMS = jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32)
 
 
 def run(tx, grads, params=PARAMS, state=None):
-    """The parameters after each micro-batch, and the last state."""
-    state, seen = tx.init(params) if state is None else state, []
-    update = jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = jl.apply_updates(params, updates)
-        seen.append(params)
-    return seen, state
+    return runs.parameters_of(tx, params, grads, state)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])

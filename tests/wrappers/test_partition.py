@@ -1,10 +1,13 @@
 """Partitions are separate optimizers that share a tree."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import runs
 from flax.core import FrozenDict
 
 import jaxopt_lessons as jl
@@ -20,17 +23,10 @@ LABELS = {"dense": {"w": "slow", "b": "fast"}, "scale": "slow"}
 
 
 def run(tx, params=PARAMS, grads=GRADS):
-    state, updates = tx.init(params), []
-    update = jax.jit(tx.update)
-    for g in grads:
-        u, state = update(g, state, params)
-        updates.append(u)
-    return updates, state
+    return runs.updates_of(tx, params, grads)
 
 
-def assert_close(actual, expected, rtol=1e-6):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=rtol, atol=1e-7), actual, expected)
+assert_close = functools.partial(runs.assert_close, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -524,6 +524,31 @@ def test_wrong_arguments_are_named():
         jl.stochastic_rounding(jl.adam(0.1), key=0.5)
 
 
+class TwoKindsOfState(NamedTuple):
+    m: dict[str, jax.Array]
+    v: jax.Array | np.ndarray
+
+
+def test_a_state_of_ones_own_says_what_is_a_moment():
+    def init(params):
+        return TwoKindsOfState(params, jnp.ones(3))
+
+    state = jl.moment_dtypes((init, lambda updates, state, params=None: (updates, state))).init({"w": jnp.ones(2)})
+    assert (state.inner.m["w"].dtype, state.inner.v.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+@pytest.mark.parametrize("inner", [jl.mechanize(jl.adan(1.0)), optax.contrib.mechanize(optax.adan(1.0))])
+@pytest.mark.parametrize("params", [jnp.ones(6), {"w": jnp.ones((2, 3))}])
+def test_a_field_of_one_array_is_no_moment(inner, params):
+    """Mechanic's bets are called as moments are; the state says that they are one array, and not a tree."""
+    with jax.numpy_dtype_promotion("standard"):
+        state = jl.moment_dtypes(inner).init(params).inner
+    assert {state.m.dtype, state.v.dtype, state.r.dtype, state.s.dtype} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.base_optimizer_state[0].m)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.base_optimizer_state[0].v)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.x0)} == {jnp.dtype(jnp.float32)}
+
+
 @pytest.mark.parametrize(
     "compose",
     [
