@@ -263,3 +263,21 @@ def whole(owner: str, name: str, value: Any, least: int) -> int:
 def one_of(owner: str, name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+
+
+def unknown_hyperparameter(pattern: str, known: Sequence[str], near: Sequence[str]) -> NoReturn:
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ValueError(
+        f"set_hyperparams: no hyperparameter is called {pattern!r}.{hint} There are: {', '.join(known) or 'none'}."
+    )
+
+
+class UnknownCountError(ValueError):
+    """A schedule whose count cannot be found in a state."""
+
+
+def schedule_without_count(name: str) -> NoReturn:
+    raise UnknownCountError(
+        f"hyperparams: {name} is a schedule, and no part of the state tells at which count it is. A wrapper of your "
+        "own must say where the states of the transformations inside are: return Functions(init, update, parts)."
+    )

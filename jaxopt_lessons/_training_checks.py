@@ -21,6 +21,12 @@ def reserved_metrics(metrics: Mapping[str, Any]) -> None:
         raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: the step reports its own.")
 
 
+def recorded_metrics(metrics: Mapping[str, Any], rates: Mapping[str, Any]) -> None:
+    taken = [name for name in rates if name in metrics]
+    if taken:
+        raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: fit records its own.")
+
+
 def loss_shape(name: str, got: str, examples: int) -> NoReturn:
     raise InputError(
         f"{name} must be a scalar, one number per example (shape ({examples},)), or Weighted(total, weight) of two "

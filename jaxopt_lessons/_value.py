@@ -59,6 +59,14 @@ class Value:
         """All arguments of the call that made this value, defaults included."""
         return MappingProxyType(dict(self._arguments))
 
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """The arguments that are numbers or schedules, without those that are None."""
+        ranges = _specification(self._factory).ranges
+        return MappingProxyType(
+            {name: v for name, v in self._arguments.items() if v is not None and ranges[name] is not None}
+        )
+
     def made_by(self, factory: Callable[..., Any]) -> bool:
         """Whether this value is what a call of ``factory`` returned: ``adam(0.1).made_by(adam)``."""
         return self._factory is factory
@@ -453,11 +461,20 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
-def _parts(value: Value) -> list[tuple[tuple[Any, ...], Value]]:
+def values_inside(value: Value) -> list[tuple[tuple[Any, ...], Value]]:
     """The values among the arguments, each with its place: the argument's name, and indices or keys inside that."""
     return [
         ((name, *place), part) for name in value._children for place, part in _values_in(value._arguments[name], ())
     ]
+
+
+def changed_at(value: V, place: Sequence[Any], new: Any) -> V:
+    """``value`` with ``new`` at a place among its arguments, checked: the name of an argument, and keys inside that."""
+    argument, *inside = place
+    content = _changed(value._arguments[argument], inside, lambda _: new)
+    changed = value._copy(**{argument: _specification(value._factory).check(argument, content)})
+    changed._make()
+    return changed
 
 
 def _values_in(content: Any, place: tuple[Any, ...]) -> typing.Iterator[tuple[tuple[Any, ...], Value]]:
@@ -472,12 +489,12 @@ def _owners(value: Value, name: str, path: tuple[Any, ...] = ()) -> typing.Itera
     if name in value._arguments:
         yield (*path, value)
         return
-    for place, part in _parts(value):
+    for place, part in values_inside(value):
         yield from _owners(part, name, (*path, value, place))
 
 
 def _argument_names(value: Value) -> set[str]:
-    return set(value._arguments).union(*(_argument_names(part) for _, part in _parts(value)))
+    return set(value._arguments).union(*(_argument_names(part) for _, part in values_inside(value)))
 
 
 def _dotted(owner: tuple[Any, ...]) -> str:
@@ -488,7 +505,7 @@ def _replace_at(value: Value, owner: tuple[Any, ...], name: str, new: Any) -> An
     if len(owner) == 1:
         specification = _specification(value._factory)
         changed = value._copy(**{name: specification.check(name, new)})
-        for (argument, *place), part in _parts(changed) if name in specification.repeated else ():
+        for (argument, *place), part in values_inside(changed) if name in specification.repeated else ():
             if any(_owners(part, name)):
                 replaced = part.replace(**{name: new})
                 content = _changed(changed._arguments[argument], place, lambda _, replaced=replaced: replaced)
@@ -513,5 +530,5 @@ def _changed(content: Any, place: Sequence[Any], change: Callable[[Any], Any]) -
 def _make_throughout(value: Value) -> None:
     """Lets every body inside refuse arguments that do not go together."""
     value._make()
-    for _, part in _parts(value):
+    for _, part in values_inside(value):
         _make_throughout(part)

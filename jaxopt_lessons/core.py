@@ -29,7 +29,7 @@ eval_params)`` instead of the pair, so that they can be found there.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
 
 import jax
@@ -71,6 +71,7 @@ class Functions(NamedTuple):
       eval_params: ``eval_params(state, params)``, the weights to evaluate. None: ask the parts one after the other.
       takes_half_precision: whether it must see half-precision parameters as they are, to round for them. A chain
         gives all others float32.
+      readings: ``readings(state)``, what it found out itself and uses as others use hyperparameters, by name.
     """
 
     init: Callable[[Params], State]
@@ -78,6 +79,7 @@ class Functions(NamedTuple):
     parts: Callable[[State], Iterable[Part]] | None = None
     eval_params: Callable[[State, Params], Params] | None = None
     takes_half_precision: bool = False
+    readings: Callable[[State], Mapping[str, Any]] | None = None
 
 
 class _Made(NamedTuple):
@@ -100,7 +102,7 @@ class GradientTransformation(Value):
     __slots__ = ()
 
     def __new__(cls, init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Any:
-        return _from_functions(init, update)
+        return pair_of_functions(init, update)
 
     def init(self, params: Params) -> State:
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
@@ -166,11 +168,29 @@ class GradientTransformation(Value):
                 params = part.tx.eval_params(part.state, params)
             return params
 
-    def inside(self) -> list["GradientTransformation"]:
-        """What this transformation is made of: the chain of a preset, or the transformations among its arguments."""
+    def readings(self, state: State) -> dict[str, Any]:
+        """What this transformation found out itself and uses as others use hyperparameters: a step size, for instance.
+
+        Not what those inside it found out; so nothing for a preset.
+        """
         made = self._make()
         if isinstance(made, GradientTransformation):
-            return [made]
+            return {}
+        if self._schedules():
+            made = self.at(state.count)._make()
+        inner = state.inner if isinstance(state, ScheduledState) else state
+        return dict(made.functions.readings(inner)) if made.functions.readings else {}
+
+    @property
+    def assembled(self) -> "GradientTransformation | None":
+        """What a preset such as ``adam`` puts together; None for a transformation with an ``update`` of its own."""
+        made = self._make()
+        return made if isinstance(made, GradientTransformation) else None
+
+    def inside(self) -> list["GradientTransformation"]:
+        """What this transformation is made of: the chain of a preset, or the transformations among its arguments."""
+        if self.assembled is not None:
+            return [self.assembled]
         values = jax.tree.leaves(
             list(self._arguments.values()), is_leaf=lambda value: isinstance(value, GradientTransformation)
         )
@@ -268,11 +288,11 @@ def gradient_transformation(body: Callable[P, Any]) -> Callable[P, GradientTrans
 
 
 @gradient_transformation
-def _from_functions(init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Any:
+def pair_of_functions(init: Callable[[Params], State], update: Callable[..., tuple[Updates, State]]) -> Any:
     return init, update
 
 
-_from_functions.__name__ = "GradientTransformation"
+pair_of_functions.__name__ = "GradientTransformation"
 
 
 def as_transformation(owner: str, value: Any) -> GradientTransformation:

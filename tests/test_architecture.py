@@ -29,6 +29,7 @@ LEVELS = [
     {"transforms"},
     {"wrappers", "measure"},
     {"optimizers"},
+    {"hyperparameters"},
     {"train"},
     {"interop"},
     {"contrib"},

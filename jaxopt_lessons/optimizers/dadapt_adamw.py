@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.core import Functions, gradient_transformation
 from jaxopt_lessons.types import DecayRate, NonNegativeOrSchedule, Params, Positive, Updates
 
 
@@ -131,4 +131,4 @@ def dadapt_adamw(
         updates = tree.map_leaves(step_rule, m, params=params, read=(v, params), eps=eps, decay=a * decay)
         return updates, DAdaptAdamWState(m, v, s, jnp.maximum(estim_lr, estimate), r, t)
 
-    return init, update
+    return Functions(init, update, readings=lambda state: {"estim_lr": state.estim_lr})

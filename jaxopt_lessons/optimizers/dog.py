@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation, identity
+from jaxopt_lessons.core import Functions, chain, gradient_transformation, identity
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import Convert, Mask, NonNegativeOrSchedule, Params, Range, Updates
@@ -106,7 +106,14 @@ def scale_by_dog(init_step: FirstGuess = ("heuristic", 1e-6), eps: NonNegativeOr
         updates = tree.map_leaves(dog_rule, updates, params=params, factor=factor, rate=rate)
         return updates, DoGState(jnp.zeros([], bool), state.init_params, r, total)
 
-    return init, update
+    def readings(state: DoGState) -> dict[str, jax.Array]:
+        """The learning rate of the last update."""
+        first, above_0 = numerics.scalars(state.max_dist.dtype, size, eps)
+        rate = state.max_dist / numerics.root(state.sum_sq_norm_grads + above_0)
+        unknown = state.is_init_step if kind != "learning_rate" else state.is_init_step | (state.max_dist == 0)
+        return {"estim_lr": jnp.where(unknown, first if kind == "learning_rate" else 0, rate)}
+
+    return Functions(init, update, readings=readings)
 
 
 @gradient_transformation

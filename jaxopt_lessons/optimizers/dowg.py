@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation, identity
+from jaxopt_lessons.core import Functions, chain, gradient_transformation, identity
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import Mask, NonNegativeOrSchedule, Params, Positive, Updates
@@ -75,7 +75,12 @@ def scale_by_dowg(init_estim_sq_dist: Positive | None = None, eps: Positive = 1e
         updates = tree.map_leaves(dowg_rule, updates, params=params, factor=factor, rate=rate)
         return updates, DoWGState(state.init_params, total, d)
 
-    return init, update
+    def readings(state: DoWGState) -> dict[str, jax.Array]:
+        """The learning rate of the last update."""
+        (above_0,) = numerics.scalars(state.estim_sq_dist.dtype, eps)
+        return {"estim_lr": state.estim_sq_dist / (numerics.root(state.weighted_sq_norm_grads) + above_0)}
+
+    return Functions(init, update, readings=readings)
 
 
 @gradient_transformation

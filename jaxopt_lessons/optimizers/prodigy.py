@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.core import Functions, gradient_transformation
 from jaxopt_lessons.types import (
     DecayRate,
     DecayRateOrSchedule,
@@ -178,4 +178,4 @@ def prodigy(
         )
         return updates, ProdigyState(m, v, s, state.params0, estim_lr, r, t)
 
-    return init, update
+    return Functions(init, update, readings=lambda state: {"estim_lr": state.estim_lr})

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _training_checks, numerics
 from jaxopt_lessons._value import Value
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
@@ -36,7 +36,9 @@ class FitResult(NamedTuple):
 
     Attributes:
       state: the state after the last step.
-      history: what was measured; ``history["loss"]`` has one number for each step.
+      history: what was measured; ``history["loss"]`` and ``history["learning_rate"]`` have one number for each step.
+        An optimizer with several learning rates has a column for each, ``history["head.sgd.learning_rate"]``, named as
+        in ``hyperparams``.
       compiles: how many programs were compiled for this run. A second run of equal shapes has 0.
       seconds: wall-clock time of the run, compilation included.
     """
@@ -164,9 +166,22 @@ def _program(structure: Any, length: int, tail: bool) -> Callable[..., tuple[Tra
 
     @compilation.counted(donate_argnums=(1,))
     def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
-        return run_steps(jax.tree.unflatten(structure, leaves), state, batches, state.cursor, length, tail)
+        step = _with_learning_rates(jax.tree.unflatten(structure, leaves))
+        return run_steps(step, state, batches, state.cursor, length, tail)
 
     return run_chunk
+
+
+def _with_learning_rates(step: Step) -> StepFn:
+    """The step with the learning rates it took among its metrics."""
+
+    def measured(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, Metrics]:
+        rates = {name: numerics.as_float(rate) for name, rate in step.learning_rates(state).items()}
+        state, metrics = step(state, batch, mask)
+        _training_checks.recorded_metrics(metrics, rates)
+        return state, {**metrics, **rates}
+
+    return measured
 
 
 def _as_argument(step: StepFn) -> Any:

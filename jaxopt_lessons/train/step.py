@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _leaf, _training_checks, numerics, tree
+from jaxopt_lessons import _checks, _leaf, _training_checks, hyperparameters, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.core import GradientTransformation, Transformation, apply_updates
 from jaxopt_lessons.train.state import TrainState
@@ -67,6 +67,11 @@ class Step(Value):
         """The weights to evaluate and to keep: ``state.params``, or the average that the optimizer keeps of them."""
         tx = self._arguments.get("tx")
         return state.params if tx is None else tx.eval_params(state.opt_state, state.params)
+
+    def learning_rates(self, state: TrainState) -> dict[str, Any]:
+        """The learning rate of the next step, ``{"learning_rate": rate}``; those of several optimizers by name."""
+        tx = self._arguments.get("tx")
+        return {} if tx is None else hyperparameters.learning_rates(tx, state.opt_state)
 
     def __call__(
         self, state: TrainState, batch: PyTree, mask: jax.Array | None = None

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.core import Functions, gradient_transformation
 from jaxopt_lessons.transforms.scale import scale_rule
 from jaxopt_lessons.types import Fraction, NonNegative, Offset, Params, Steps, Updates, Weight
 
@@ -105,7 +105,7 @@ def reduce_on_plateau(
         state = tree.select(count >= accumulation_size, judged, state._replace(count=count, avg_value=mean))
         return tree.map_leaves(scale_rule, updates, params=params, step_size=state.scale), state
 
-    return init, update
+    return Functions(init, update, readings=lambda state: {"scale": state.scale})
 
 
 def _mean(mean: jax.Array, value: jax.Array, before: jax.Array, count: jax.Array) -> jax.Array:

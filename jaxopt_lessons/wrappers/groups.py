@@ -94,11 +94,16 @@ def groups(
             isinstance(rule, str) or callable(rule),
             lambda rule=rule: f"groups: a rule is a pattern or a function (path, leaf) -> bool; got {rule!r}.",
         )
+    return split(transforms_of(rules, default), functools.partial(labels_of, rules, default is not None, labels))
+
+
+def transforms_of(
+    rules: Mapping[Any, Any], default: GradientTransformation | None
+) -> dict[str, GradientTransformation]:
+    """The transformation of each group, by its name; that of the default comes last."""
     names = names_of(rules)
     transforms = {names[rule]: _transformation(rule, override, default) for rule, override in rules.items()}
-    if default is not None:
-        transforms[DEFAULT] = default
-    return split(transforms, functools.partial(labels_of, rules, default is not None, labels))
+    return transforms if default is None else {**transforms, DEFAULT: default}
 
 
 def _transformation(rule: Any, override: Any, default: GradientTransformation | None) -> GradientTransformation:

@@ -145,4 +145,4 @@ def mechanize(
     def parts(state: MechanicState) -> list[Part]:
         return [Part("base_optimizer", base_optimizer, state.base_optimizer_state)]
 
-    return Functions(init, update, parts)
+    return Functions(init, update, parts, readings=lambda state: {"scale": jnp.sum(state.s)})

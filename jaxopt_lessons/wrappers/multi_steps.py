@@ -114,8 +114,11 @@ def _multi_steps(
             skip_state=jax.tree.map(_strong, skip_state),
         )
 
+    def every_k(state: MultiStepsState) -> Any:
+        return every_k_schedule(state.gradient_step) if callable(every_k_schedule) else every_k_schedule
+
     def update(updates: Updates, state: MultiStepsState, params: Params | None = None, **extra: Any) -> Any:
-        k = every_k_schedule(state.gradient_step) if callable(every_k_schedule) else every_k_schedule
+        k = every_k(state)
         n, skip, skip_state = state.mini_step, jnp.zeros([], bool), state.skip_state
         if should_skip_update_fn is not None:
             skip, skip_state = should_skip_update_fn(updates, state.gradient_step, params)
@@ -144,7 +147,10 @@ def _multi_steps(
             skip_state=skip_state,
         )
 
-    return Functions(init, update, lambda state: [Part(opt.name, opt, state.inner_opt_state)])
+    def parts(state: MultiStepsState) -> list[Part]:
+        return [Part(opt.name, opt, state.inner_opt_state)]
+
+    return Functions(init, update, parts, readings=lambda state: {"every_k_schedule": every_k(state)})
 
 
 _multi_steps.__name__ = _multi_steps.__qualname__ = "MultiSteps"

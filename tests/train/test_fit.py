@@ -44,6 +44,10 @@ def fit(data=DATA, step=STEP, state=STATE, **options):
     return jl.fit(step, state, data, **options)
 
 
+def without_rates(history):
+    return {name: history[name] for name in history if name != "learning_rate"}
+
+
 def history_of(*results):
     """The columns of one run, or of its parts end to end."""
     names = {name: None for result in results for name in result.history}
@@ -69,9 +73,8 @@ def test_a_fit_is_its_epochs_by_hand(batch_size, remainder):
     state, first = epoch(STATE, batches)
     state, second = epoch(state, batches)
     assert_near(result.state, state)
-    assert_near(
-        dict(result.history), jax.tree.map(lambda *x: np.asarray(jnp.concatenate(x)), first, second), tolerance=2e-6
-    )
+    by_hand = jax.tree.map(lambda *x: np.asarray(jnp.concatenate(x)), first, second)
+    assert_near(without_rates(result.history), by_hand, tolerance=2e-6)
     assert distance(state.params, STATE.params) > 0.05
 
 
@@ -80,7 +83,7 @@ def test_a_wrapped_fit_is_its_scan_by_hand():
     batches = jl.minibatches(DATA, B, remainder="wrap")
     state, metrics = jax.jit(jl.make_scan(STEP, 7))(STATE, batches)
     assert_near(result.state, state)
-    assert_near(dict(result.history), jax.tree.map(np.asarray, metrics), tolerance=2e-6)
+    assert_near(without_rates(result.history), jax.tree.map(np.asarray, metrics), tolerance=2e-6)
 
 
 @pytest.mark.parametrize("remainder", REMAINDERS)
@@ -421,12 +424,45 @@ def test_arrays_inside_of_a_loss_keep_their_dtype(dtype):
 
 def test_the_history_has_a_row_for_each_step():
     result = fit(epochs=3)
-    assert set(result.history) == {"loss", "weight"}
+    assert set(result.history) == {"loss", "weight", "learning_rate"}
     assert result.history["weight"].tolist() == [4, 4, 3] * 3
     assert result.history.steps("loss").tolist() == list(range(1, 10))
     assert result.history.epochs("loss").tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert result.history["loss"].dtype == np.float32
     assert result.seconds > 0
+
+
+def test_the_history_has_the_learning_rate_of_each_step():
+    """That of its schedule at the count of the step, through chains and wrappers, and after a resume."""
+    rate = jl.linear_schedule(0.5, 0.0, 10)
+    expected = [0.5, 0.45, 0.4, 0.35, 0.3, 0.25]
+    for tx in (jl.sgd(rate), jl.chain(jl.clip(1.0), jl.adamw(rate)), jl.apply_if_finite(jl.lion(rate), 3)):
+        step, state = jl.make_step(example_loss, tx), jl.init_state(network(), tx)
+        first = fit(step=step, state=state, epochs=1)
+        second = fit(step=step, state=first.state, epochs=1)
+        np.testing.assert_allclose(
+            np.concatenate([first.history["learning_rate"], second.history["learning_rate"]]), expected, 1e-6
+        )
+    step = jl.make_step(example_loss, jl.sgd(0.25))
+    assert fit(step=step, state=jl.init_state(network(), step.tx)).history["learning_rate"].tolist() == [0.25] * 6
+
+
+def test_several_learning_rates_have_a_column_each():
+    rate = jl.linear_schedule(0.5, 0.0, 10)
+    tx = jl.groups({"b*": {"learning_rate": 0.125}}, default=jl.sgd(rate))
+    params = {"w": jnp.ones((3, 1)), "bias": jnp.zeros(1)}
+    loss = lambda params, batch: jnp.sum(jnp.square(batch[0] @ params["w"] + params["bias"] - batch[1]), -1)
+    data = (jnp.ones((8, 3)), jnp.ones((8, 1)))
+    history = fit(data, jl.make_step(loss, tx), jl.init_state(params, tx), steps=3).history
+    assert set(history) == {"loss", "weight", "b*.sgd.learning_rate", "default.sgd.learning_rate"}
+    assert history["b*.sgd.learning_rate"].tolist() == [0.125] * 3
+    np.testing.assert_allclose(history["default.sgd.learning_rate"], [0.5, 0.45, 0.4], 1e-6)
+
+
+def test_a_metric_may_not_be_called_as_the_learning_rate():
+    step = jl.make_step(lambda params, batch: (example_loss(params, batch), {"learning_rate": jnp.ones(())}), SGD)
+    with pytest.raises(jl.InputError, match="cannot be called 'learning_rate': fit records its own"):
+        fit(step=step)
 
 
 def test_the_history_of_a_wrapped_run_counts_a_batch_to_the_epoch_it_begins_in():
@@ -453,7 +489,7 @@ def test_metrics_are_columns():
 
     step, state = jl.make_step(loss, jl.sgd(0.0)), jl.init_state(network(), SGD)
     history = fit(step=step, state=state, val=DATA).history
-    assert set(history) == {"loss", "large", "spread", "weight", "val_loss", "val_large", "val_spread"}
+    assert set(without_rates(history)) == {"loss", "large", "spread", "weight", "val_loss", "val_large", "val_spread"}
     exact = np.mean(np.asarray(example_loss(state.params, DATA)) > 0.5)
     np.testing.assert_allclose(history.epoch_mean("large"), [exact] * 2, 1e-6)
     np.testing.assert_allclose(history["val_large"], [exact] * 2, 1e-6)

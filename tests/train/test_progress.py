@@ -91,6 +91,7 @@ def test_the_bar_shows_the_latest_numbers_but_no_weights(bars):
     shown = bars[0].told("postfix")[-1]
     assert shown == {
         "loss": f"{result.history['loss'][-1]:.4g}",
+        "learning_rate": f"{result.history['learning_rate'][-1]:.4g}",
         "val_loss": f"{result.history['val_loss'][-1]:.4g}",
     }
 

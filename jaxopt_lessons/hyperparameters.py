@@ -1,0 +1,369 @@
+"""The hyperparameters of an optimizer by name: read at any time, changed at any time, without a wrapper.
+
+    tx = chain(clip_by_global_norm(1.0), adamw(warmup_cosine_decay_schedule(0.0, 1e-3, 100, 1000)))
+    hyperparams(tx, state)
+    == {"clip_by_global_norm.max_norm": 1.0, "adamw.learning_rate": 0.00042, "adamw.b1": 0.9, ...}
+    tx = set_hyperparams(tx, {"adamw.b1": 0.95, "*.max_norm": 0.5})
+
+A name is that of a transformation and of its argument. So that it stays the same when an optimizer is composed anew:
+
+* a chain adds nothing to the names, nor does a wrapper with one transformation inside (its own arguments stand beside);
+* where a wrapper has several inside, theirs begin with a label: of the group or partition, of a ``named_chain``, or the
+  argument of the wrapper: ``encoder.adamw.learning_rate``, ``adv_optimizer.sgd.learning_rate``;
+* a second transformation of one name is ``clip_2``. Inside a preset such as ``adamw`` nothing has a name of its own.
+
+The value of a schedule is that of the next update: the schedule at the count that the part which uses it keeps in its
+own state, inside ``MultiSteps`` too. What an optimizer finds out by itself stands there as well: the ``scale`` of
+``reduce_on_plateau``, the ``estim_lr`` of Prodigy, and what a state of optax's ``inject_hyperparams`` holds.
+"""
+
+import contextlib
+import difflib
+import fnmatch
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons._value import Value, changed_at, values_inside
+from jaxopt_lessons.core import GradientTransformation, Part, as_transformation, chain, pair_of_functions
+from jaxopt_lessons.types import State
+from jaxopt_lessons.wrappers.groups import groups, transforms_of
+from jaxopt_lessons.wrappers.named_chain import named_chain
+
+
+def hyperparams(tx: Any, state: State) -> dict[str, Any]:
+    """All numbers that the next update will use, by name.
+
+    Args:
+      tx: the optimizer.
+      state: its state; reading changes nothing. In compiled code the values are tracers, and can be returned.
+
+    Returns:
+      A dict in the order of the transformations: numbers as they were given, schedules as scalars at their counts.
+
+    >>> tx = jl.chain(jl.clip(1.0), jl.sgd(jl.linear_schedule(1.0, 0.0, 4), momentum=0.9))
+    >>> state = tx.init(jnp.zeros(1))
+    >>> _, state = tx.update(jnp.ones(1), state)
+    >>> {name: float(value) for name, value in hyperparams(tx, state).items()}
+    {'clip.max_delta': 1.0, 'sgd.learning_rate': 0.75, 'sgd.momentum': 0.8999999761581421}
+    """
+    tx = as_transformation("hyperparams", tx)
+    found: dict[str, Any] = {}
+    for owner in _owners(tx, state, "", _Numbering()):
+        for name, value in owner.tx.hyperparameters.items():
+            used = _rate_used(owner, value) if name == "learning_rate" else value
+            found |= dict(_current(f"{owner.name}.{name}", used, owner))
+        found |= {f"{owner.name}.{name}": value for name, value in _readings(owner).items()}
+    return found
+
+
+def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformation:
+    """The optimizer with other hyperparameters. Where a number becomes another number nothing compiles again.
+
+    Args:
+      tx: the optimizer; it stays as it is.
+      changes: new numbers or schedules by name, ``{"adamw.learning_rate": 1e-4}``, as in ``hyperparams``. ``*`` in a
+        name stands for any characters (``"*.b1"``), ``?`` for one. The arguments of a schedule have names too:
+        ``"adamw.learning_rate.peak_value"``. What is changed of the default of ``groups`` is changed for all groups
+        that do not say otherwise.
+
+    Raises:
+      ValueError: no hyperparameter has the name (the nearest ones are listed), two of the changes are for the same one,
+        or a value is out of its range.
+
+    >>> set_hyperparams(jl.chain(jl.clip(1.0), jl.sgd(0.1)), {"sgd.learning_rate": 0.01, "clip.*": 2.0})
+    chain(clip(max_delta=2.0), sgd(learning_rate=0.01))
+    """
+    tx = as_transformation("set_hyperparams", tx)
+    if not isinstance(changes, Mapping):
+        raise TypeError(
+            f"set_hyperparams: changes must map names to values, as in {{'adam.b1': 0.95}}; got {changes!r}."
+        )
+    own = [(f"{o.name}.{n}", v) for o in _owners(tx, None, "", _Numbering()) for n, v in o.tx.hyperparameters.items()]
+    outer, inner = [name for name, _ in own], [name for one in own for name in _names_inside(*one)]
+    wanted: dict[str, Any] = {}
+    for pattern, value in changes.items():
+        for name in _matching(pattern, outer, inner):
+            _checks.require(
+                name not in wanted, lambda name=name: f"set_hyperparams: two of the changes are for {name!r}."
+            )
+            wanted[name] = value
+    return _changed(tx, wanted, "", _Numbering())
+
+
+def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
+    """The learning rate of the next update as ``{"learning_rate": rate}``, or those of several optimizers by name.
+
+    Those of optimizers in a wrapper that does not say where their states are, and reads schedules, are left out.
+    """
+    rates: dict[str, Any] = {}
+    for owner in _owners(tx, state, "", _Numbering()):
+        rate = owner.tx.hyperparameters.get("learning_rate")
+        if rate is not None:
+            with contextlib.suppress(_checks.UnknownCountError):
+                rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(owner, rate), owner))
+    return dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who has hyperparameters, and under which name
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Owner(NamedTuple):
+    """A transformation with a name, and its state where one is given."""
+
+    name: str
+    tx: GradientTransformation
+    state: State | None
+
+
+class _Child(NamedTuple):
+    """A transformation among the arguments of another: where, and the label that its names begin with, if any."""
+
+    place: tuple[Any, ...]
+    label: str
+    tx: GradientTransformation
+
+
+class _Numbering:
+    """Names for transformations that stand beside each other: the second ``clip`` is ``clip_2``."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def name(self, name: str) -> str:
+        self._seen[name] = self._seen.get(name, 0) + 1
+        return name if self._seen[name] == 1 else f"{name}_{self._seen[name]}"
+
+
+def _owners(tx: GradientTransformation, state: State | None, prefix: str, numbering: _Numbering) -> Iterator[_Owner]:
+    """All transformations with a name, those outside before those inside."""
+    if not _only_composes(tx):
+        yield _Owner(prefix + numbering.name(tx.name), tx, state)
+    children = _children(tx)
+    for child, inner in zip(children, _states(tx, state, children), strict=True):
+        yield from _owners(child.tx, inner, *_scope(child, prefix, numbering))
+
+
+def _only_composes(tx: GradientTransformation) -> bool:
+    return tx.made_by(chain) or tx.made_by(named_chain)
+
+
+def _scope(child: _Child, prefix: str, numbering: _Numbering) -> tuple[str, _Numbering]:
+    return (f"{prefix}{child.label}.", _Numbering()) if child.label else (prefix, numbering)
+
+
+def _children(tx: GradientTransformation) -> list[_Child]:
+    if tx.made_by(groups):
+        transforms = transforms_of(tx.arguments["rules"], tx.arguments["default"])
+        return [_Child((), label, inner) for label, inner in transforms.items()]
+    found = [(place, inner) for place, inner in values_inside(tx) if isinstance(inner, GradientTransformation)]
+    unlabelled = tx.made_by(chain) or len(found) == 1
+    return [_Child(place, "" if unlabelled else _label(tx, place), inner) for place, inner in found]
+
+
+def _label(tx: GradientTransformation, place: tuple[Any, ...]) -> str:
+    """The name in a named chain, the key in a mapping, the name of the argument."""
+    if tx.made_by(named_chain):
+        return tx.arguments[place[0]][place[1]][0]
+    return ".".join(map(str, place[1:] or place))
+
+
+def _states(tx: GradientTransformation, state: State | None, children: list[_Child]) -> list[State | None]:
+    """The states of the children inside the state of ``tx``; None for a wrapper that does not tell."""
+    if state is None:
+        return [None] * len(children)
+    if tx.made_by(groups):
+        by_label = {part.name: part.state for part in tx.parts(state)}
+        return [by_label[child.label] for child in children]
+    wanted = {id(child.tx) for child in children}
+    parts = [part for part in _parts_inside(tx, state, wanted) if id(part.tx) in wanted]
+    states: list[State | None] = []
+    for child in children:  # The same transformation may be there twice.
+        at = next((i for i, part in enumerate(parts) if part.tx is child.tx), None)
+        states.append(None if at is None else parts.pop(at).state)
+    return states
+
+
+def _parts_inside(tx: GradientTransformation, state: State, stop: set[int]) -> Iterator[Part]:
+    """The parts at any depth, but none inside a part with one of these identities."""
+    for part in tx.parts(state):
+        yield part
+        if id(part.tx) not in stop:
+            yield from _parts_inside(part.tx, part.state, stop)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _rate_used(owner: _Owner, given: Any) -> Any:
+    """The learning rate of the part that multiplies by it: a preset may have added a warm-up."""
+    inside = (part.tx.hyperparameters.get("learning_rate") for part in _made_of(owner))
+    return next((rate for rate in inside if rate is not None), given)
+
+
+def _current(name: str, value: Any, owner: _Owner) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (tuple, list)):
+        for i, item in enumerate(value):
+            yield from _current(f"{name}.{i}", item, owner)
+    elif callable(value):
+        yield name, numerics.as_float(value(_count_for(name, value, owner)))
+    else:
+        yield name, value
+
+
+def _count_for(name: str, schedule: Any, owner: _Owner) -> Any:
+    """The count at which the part that uses a schedule will use it next."""
+    for part in _made_of(owner):
+        if any(_holds(v, schedule) for v in part.tx.hyperparameters.values()):
+            return part.state.count
+    return _checks.schedule_without_count(name)
+
+
+def _made_of(owner: _Owner) -> Iterator[Part]:
+    """What calculates in the place of a transformation: itself, or what a preset put together that has no name."""
+    named = {id(child.tx) for child in _children(owner.tx)}
+
+    def calculating(part: Part) -> Iterator[Part]:
+        if part.tx.assembled is not None:
+            yield from calculating(part._replace(tx=part.tx.assembled))
+            return
+        yield part
+        for inner in part.tx.parts(part.state):
+            if id(inner.tx) not in named:
+                yield from calculating(inner)
+
+    if owner.state is not None:
+        yield from calculating(Part(owner.tx.name, owner.tx, owner.state))
+
+
+def _holds(value: Any, schedule: Any) -> bool:
+    """Whether a hyperparameter is the schedule, or is calculated from it."""
+    return value is schedule or (
+        isinstance(value, Value) and any(_holds(inner, schedule) for inner in _contents(value).values())
+    )
+
+
+def _contents(value: Value) -> dict[str, Any]:
+    """The numbers and schedules among the arguments of a schedule, by name."""
+    inner = {".".join(map(str, place)): one for place, one in values_inside(value)}
+    return {**value.hyperparameters, **inner}
+
+
+def _readings(owner: _Owner) -> dict[str, Any]:
+    """What the transformation found out itself; of a pair of functions, what optax injected into its state."""
+    if owner.tx.made_by(pair_of_functions):
+        holders = jax.tree.leaves(owner.state, is_leaf=_has_hyperparams)
+        return {name: v for holder in holders if _has_hyperparams(holder) for name, v in holder.hyperparams.items()}
+    return {name: value for part in _made_of(owner) for name, value in part.tx.readings(part.state).items()}
+
+
+def _has_hyperparams(state: Any) -> bool:
+    return isinstance(getattr(state, "hyperparams", None), Mapping)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Changing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _names_inside(name: str, value: Any) -> Iterator[str]:
+    """The names of the numbers inside a hyperparameter that is a schedule, or has several numbers."""
+    for key, item in _items(value).items():
+        yield f"{name}.{key}"
+        yield from _names_inside(f"{name}.{key}", item)
+
+
+def _items(value: Any) -> dict[str, Any]:
+    if isinstance(value, Value):
+        return _contents(value)
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    return {str(i): item for i, item in enumerate(value)} if isinstance(value, tuple) else {}
+
+
+def _matching(pattern: str, outer: list[str], inner: list[str]) -> list[str]:
+    """The names that a pattern means: itself, or those it fits; of numbers in schedules, if it fits no others."""
+    if pattern in outer or pattern in inner:
+        return [pattern]
+    for known in (outer, inner):
+        found = fnmatch.filter(known, pattern)
+        if found:
+            return found
+    near = [name for name in outer if _abbreviates(pattern, name)] or difflib.get_close_matches(pattern, outer + inner)
+    return _checks.unknown_hyperparameter(pattern, outer, near[:3])
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Whether the last parts of two names have letters in common, in order, as lr and learning_rate."""
+    letters = iter(name.rpartition(".")[2])
+    return all(letter in letters for letter in short.rpartition(".")[2])
+
+
+def _changed(
+    tx: GradientTransformation, wanted: Mapping[str, Any], prefix: str, numbering: _Numbering
+) -> GradientTransformation:
+    name = "" if _only_composes(tx) else prefix + numbering.name(tx.name)
+    before = _children(tx)
+    after = [_changed(child.tx, wanted, *_scope(child, prefix, numbering)) for child in before]
+    if tx.made_by(groups):
+        tx = _with_groups(tx, before, after)
+    else:
+        for child, new in zip(before, after, strict=True):
+            tx = tx if new is child.tx else changed_at(tx, child.place, new)
+    own = {argument: _new(f"{name}.{argument}", value, wanted) for argument, value in tx.hyperparameters.items()}
+    changes = {argument: new for argument, new in own.items() if new is not tx.hyperparameters[argument]}
+    return tx.replace(**changes) if changes else tx
+
+
+def _new(name: str, value: Any, wanted: Mapping[str, Any]) -> Any:
+    """A hyperparameter, or the schedule it is, with what is wanted in its place or inside it."""
+    if name in wanted:
+        return wanted[name]
+    items = _items(value)
+    news = {key: _new(f"{name}.{key}", item, wanted) for key, item in items.items()}
+    changes = {key: new for key, new in news.items() if new is not items[key]}
+    if not changes:
+        return value
+    if isinstance(value, Value):
+        for place in [(n,) for n in value.hyperparameters] + [place for place, _ in values_inside(value)]:
+            if (key := ".".join(map(str, place))) in changes:
+                value = changed_at(value, place, changes[key])
+        return value
+    if isinstance(value, Mapping):
+        return {key: news[str(key)] for key in value}
+    return tuple(news.values())
+
+
+def _with_groups(
+    tx: GradientTransformation, before: list[_Child], after: list[GradientTransformation]
+) -> GradientTransformation:
+    """Groups with other transformations: the arguments that differ go into the rules."""
+    rules, default = dict(tx.arguments["rules"]), tx.arguments["default"]
+    for rule, child, new in zip([*rules, None], before, after, strict=False):
+        if new is child.tx:
+            continue
+        if child.tx is default:
+            default = new
+        elif isinstance(rules[rule], Mapping):
+            rules[rule] = {**rules[rule], **_differences(child.tx, new)}
+        else:
+            rules[rule] = new
+    if default is not tx.arguments["default"]:
+        tx = changed_at(tx, ("default",), default)
+    return changed_at(tx, ("rules",), rules)
+
+
+def _differences(old: GradientTransformation, new: GradientTransformation) -> dict[str, Any]:
+    pairs = zip(_owners(old, None, "", _Numbering()), _owners(new, None, "", _Numbering()), strict=True)
+    return {
+        name: value
+        for one, other in pairs
+        for name, value in other.tx.hyperparameters.items()
+        if value is not one.tx.hyperparameters.get(name)
+    }
