@@ -450,8 +450,8 @@ def test_the_history_has_the_learning_rate_of_each_step():
 def test_several_learning_rates_have_a_column_each():
     rate = jl.linear_schedule(0.5, 0.0, 10)
     tx = jl.groups({"b*": {"learning_rate": 0.125}}, default=jl.sgd(rate))
-    params = {"w": jnp.ones((3, 1)), "bias": jnp.zeros(1)}
-    loss = lambda params, batch: jnp.sum(jnp.square(batch[0] @ params["w"] + params["bias"] - batch[1]), -1)
+    params = {"w": jnp.ones((3, 1)), "bias": jnp.zeros((1, 1))}
+    loss = lambda params, batch: jnp.sum(jnp.square(batch[0] @ params["w"] + params["bias"][0, 0] - batch[1]), -1)
     data = (jnp.ones((8, 3)), jnp.ones((8, 1)))
     history = fit(data, jl.make_step(loss, tx), jl.init_state(params, tx), steps=3).history
     assert set(history) == {"loss", "weight", "b*.sgd.learning_rate", "default.sgd.learning_rate"}
@@ -461,8 +461,9 @@ def test_several_learning_rates_have_a_column_each():
 
 def test_a_metric_may_not_be_called_as_the_learning_rate():
     step = jl.make_step(lambda params, batch: (example_loss(params, batch), {"learning_rate": jnp.ones(())}), SGD)
+    state = jl.init_state(network(), SGD)
     with pytest.raises(jl.InputError, match="cannot be called 'learning_rate': fit records its own"):
-        fit(step=step)
+        fit(step=step, state=state)
 
 
 def test_the_history_of_a_wrapped_run_counts_a_batch_to_the_epoch_it_begins_in():
