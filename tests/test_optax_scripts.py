@@ -402,6 +402,16 @@ schedules = [
     optax.warmup_cosine_decay_schedule(0.0, 0.1, 3, 9, end_value=0.01),
     optax.piecewise_constant_schedule(0.1, {2: 0.5, 6: 0.1}),
     optax.join_schedules([optax.linear_schedule(0.0, 0.1, 4), optax.exponential_decay(0.1, 2, 0.9)], [4]),
+    optax.polynomial_schedule(0.1, 0.02, power=2, transition_steps=6, transition_begin=1),
+    optax.warmup_constant_schedule(0.0, 0.1, 4),
+    optax.warmup_exponential_decay_schedule(0.0, 0.1, 3, 2, 0.5, staircase=True, end_value=0.02),
+    optax.piecewise_interpolate_schedule("cosine", 0.1, {3: 0.5, 7: 0.2}),
+    optax.cosine_onecycle_schedule(10, 0.1, pct_start=0.3),
+    optax.linear_onecycle_schedule(10, 0.1, pct_start=0.3, pct_final=0.8),
+    optax.sgdr_schedule([
+        {"init_value": 0.0, "peak_value": 0.1, "decay_steps": 5, "warmup_steps": 2},
+        {"init_value": 0.0, "peak_value": 0.05, "decay_steps": 6, "warmup_steps": 1, "end_value": 0.01},
+    ]),
 ]
 result = [[schedule(count) for count in range(12)] for schedule in schedules]
 """
