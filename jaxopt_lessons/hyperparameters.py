@@ -344,6 +344,8 @@ def _with_groups(
     tx: GradientTransformation, before: list[_Child], after: list[GradientTransformation]
 ) -> GradientTransformation:
     """Groups with other transformations: the arguments that differ go into the rules."""
+    if all(new is child.tx for child, new in zip(before, after, strict=True)):
+        return tx
     rules, default = dict(tx.arguments["rules"]), tx.arguments["default"]
     for rule, child, new in zip([*rules, None], before, after, strict=False):
         if new is child.tx:
