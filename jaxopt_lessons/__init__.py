@@ -8,6 +8,7 @@ from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, P
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
 from jaxopt_lessons.grid import Grid, grid
 from jaxopt_lessons.interop.convert_state import convert_state
+from jaxopt_lessons.interop.inject_hyperparams import InjectStatefulHyperparamsState, WrappedScheduleState
 from jaxopt_lessons.measure import Measure, measure_with_ema
 from jaxopt_lessons.named_state import load_state_dict, state_dict
 from jaxopt_lessons.optimizers.acprop import ScaleByAcpropState, acprop, scale_by_acprop
