@@ -67,11 +67,11 @@ def grid(factory: Callable[..., Any], /, **axes: Any) -> Grid:
         mask, a dtype), or the optimizers differ in more than numbers.
       ValueError: an axis is empty, or a value out of range.
 
-    >>> lanes = grid(jl.adamw, learning_rate=[1e-4, 1e-3], weight_decay=[0.0, 0.5])
+    >>> lanes = grid(jl.adamw, learning_rate=[1e-4, 1e-3], weight_decay=[0.0, 1.0])
     >>> lanes.points[1], lanes.tx.arguments["weight_decay"]
-    ({'learning_rate': 0.0001, 'weight_decay': 0.5}, Array([0. , 0.5, 0. , 0.5], dtype=float32))
+    ({'learning_rate': 0.0001, 'weight_decay': 1.0}, Array([0., 1., 0., 1.], dtype=float32))
     >>> jax.vmap(lambda tx: tx.update(jnp.ones(1), tx.init(jnp.ones(1)), jnp.ones(1))[0])(lanes.tx).ravel().round(4)
-    Array([-0.0001 , -0.00015, -0.001  , -0.0015 ], dtype=float32)
+    Array([-0.0001, -0.0002, -0.001 , -0.002 ], dtype=float32)
     """
     owner = f"grid of {getattr(factory, '__name__', 'a factory')}"
     _check_names(owner, factory, axes)

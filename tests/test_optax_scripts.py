@@ -401,6 +401,13 @@ schedules = [
     optax.cosine_decay_schedule(0.1, 8, alpha=0.1),
     optax.warmup_cosine_decay_schedule(0.0, 0.1, 3, 9, end_value=0.01),
     optax.piecewise_constant_schedule(0.1, {2: 0.5, 6: 0.1}),
+    optax.piecewise_interpolate_schedule("cosine", 0.1, {2: 0.5, 6: 0.1}),
+    optax.polynomial_schedule(0.1, 0.01, 2.0, 7, transition_begin=2),
+    optax.warmup_constant_schedule(0.0, 0.1, 4),
+    optax.warmup_exponential_decay_schedule(0.0, 0.1, 3, 2, 0.5),
+    optax.cosine_onecycle_schedule(10, 0.1),
+    optax.linear_onecycle_schedule(10, 0.1),
+    optax.sgdr_schedule([{"init_value": 0.0, "peak_value": 0.1, "warmup_steps": 2, "decay_steps": 5}] * 2),
     optax.join_schedules([optax.linear_schedule(0.0, 0.1, 4), optax.exponential_decay(0.1, 2, 0.9)], [4]),
 ]
 result = [[schedule(count) for count in range(12)] for schedule in schedules]

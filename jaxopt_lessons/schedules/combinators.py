@@ -304,10 +304,10 @@ def stretch_schedule(inner: ScheduleLike, to: Steps, per: Steps = 1) -> Any:
         below = _times(count, per, to)
         return numerics.toward(inner(below), inner(numerics.increment(below)), share)
 
-    timed = _retimed(value, inner.timed, lambda n: _times(n, to, per, up=True))
-    if inner.timed.turns is None or inner.timed.endless:  # of many turns, which is nearest to a count of ``inner``?
+    timed, turns = _retimed(value, inner.timed, lambda n: _times(n, to, per, up=True)), inner.timed.turns
+    if turns is None or inner.timed.endless:  # Of endless turns, which is the nearest to a count that is read?
         return timed._replace(turns=None)
-    return timed._replace(turns=(*timed.turns, *(_times(n, to, per) for n in inner.timed.turns)))
+    return timed._replace(turns=(*(timed.turns or ()), *(_times(n, to, per) for n in turns)))
 
 
 def _times(n: Any, a: Any, b: Any, up: bool = False) -> Any:
