@@ -6,8 +6,10 @@ from jaxopt_lessons import contrib, losses, projections, tree, types
 from jaxopt_lessons._errors import InputError
 from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
+from jaxopt_lessons.grid import Grid, grid
 from jaxopt_lessons.hyperparameters import hyperparams, set_hyperparams
 from jaxopt_lessons.interop.convert_state import convert_state
+from jaxopt_lessons.interop.inject_hyperparams import InjectStatefulHyperparamsState, WrappedScheduleState
 from jaxopt_lessons.measure import Measure, measure_with_ema
 from jaxopt_lessons.named_state import load_state_dict, state_dict
 from jaxopt_lessons.optimizers.acprop import ScaleByAcpropState, acprop, scale_by_acprop

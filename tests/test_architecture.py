@@ -25,7 +25,7 @@ LEVELS = [
     {"_norms"},
     {"tree"},
     {"core"},
-    {"losses", "projections", "schedules", "named_state"},
+    {"losses", "projections", "schedules", "named_state", "grid"},
     {"transforms"},
     {"wrappers", "measure"},
     {"optimizers"},

@@ -52,6 +52,26 @@ LAWS = {
         adamw,
         chain(adam, jl.add_decayed_weights(0.3), jl.scale_by_learning_rate(0.1)),
     ),
+    "an independent decay of a constant rate is one multiplied by the rate": (
+        jl.adamw(0.1, weight_decay=0.03, decay="independent"),
+        adamw,
+    ),
+    "the course of a constant rate is 1": (
+        jl.adamw(0.1, weight_decay=0.3, decay="schedule"),
+        jl.adamw(0.1, weight_decay=0.3, decay="independent"),
+    ),
+    "so is that of a constant schedule": (
+        jl.adamw(jl.constant_schedule(0.1), weight_decay=0.3, decay="schedule"),
+        jl.adamw(0.1, weight_decay=0.3, decay="independent"),
+    ),
+    "a decay that follows the schedule has it as its own": (
+        jl.adamw(schedule, weight_decay=0.3, decay="schedule"),
+        jl.adamw(schedule, weight_decay=1.5 * schedule, decay="independent"),
+    ),
+    "an independent decay is a chain": (
+        jl.adamw(0.1, weight_decay=0.3, decay="independent"),
+        chain(adam, jl.scale_by_learning_rate(0.1), jl.add_decayed_weights(0.3, flip_sign=True)),
+    ),
     "a mask of all": (jl.adamw(0.1, weight_decay=0.3, mask=True), adamw),
     "a mask of none": (jl.adamw(0.1, weight_decay=0.3, mask=lambda path, leaf: False), jl.adam(0.1)),
     "masks as tree, function and predicate": (

@@ -67,6 +67,10 @@ def test_optax(variant):
     if "optax" in case.exempt:
         assert case.optax is None
         return
+    if case.beyond & set(changes):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            case.optax(**{**case.arguments, **changes})
+        return
     grads, params = sequence(1)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         theirs = case.optax(**{**case.arguments, **changes})

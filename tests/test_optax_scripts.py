@@ -401,6 +401,13 @@ schedules = [
     optax.cosine_decay_schedule(0.1, 8, alpha=0.1),
     optax.warmup_cosine_decay_schedule(0.0, 0.1, 3, 9, end_value=0.01),
     optax.piecewise_constant_schedule(0.1, {2: 0.5, 6: 0.1}),
+    optax.piecewise_interpolate_schedule("cosine", 0.1, {2: 0.5, 6: 0.1}),
+    optax.polynomial_schedule(0.1, 0.01, 2.0, 7, transition_begin=2),
+    optax.warmup_constant_schedule(0.0, 0.1, 4),
+    optax.warmup_exponential_decay_schedule(0.0, 0.1, 3, 2, 0.5),
+    optax.cosine_onecycle_schedule(10, 0.1),
+    optax.linear_onecycle_schedule(10, 0.1),
+    optax.sgdr_schedule([{"init_value": 0.0, "peak_value": 0.1, "warmup_steps": 2, "decay_steps": 5}] * 2),
     optax.join_schedules([optax.linear_schedule(0.0, 0.1, 4), optax.exponential_decay(0.1, 2, 0.9)], [4]),
     optax.polynomial_schedule(0.1, 0.02, power=2, transition_steps=6, transition_begin=1),
     optax.warmup_constant_schedule(0.0, 0.1, 4),
@@ -457,12 +464,96 @@ def test_the_average_of_schedule_free_needs_the_optimizer():
         run(asks_optax, jl)
 
 
+# -- hyperparameters in the state --------------------------------------------------------------------------------------
+
+INJECTED = {
+    "a rate set in the middle of a run": """
+tx = optax.inject_hyperparams(optax.adamw)(learning_rate=0.1, weight_decay=0.01)
+state, seen = tx.init(params), []
+for i in range(6):
+    if i == 3:
+        state.hyperparams["learning_rate"] = jnp.asarray(0.02)
+    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    params = optax.apply_updates(params, updates)
+    seen.append(float(state.hyperparams["learning_rate"]))
+result = params, seen, state.hyperparams, state.count
+""",
+    "a rate replaced, and compiled": """
+tx = optax.inject_hyperparams(optax.sgd)(0.1, momentum=0.9)
+state, step = tx.init(params), jax.jit(lambda p, s: tx.update(jax.grad(loss_fn)(p), s, p))
+for i in range(6):
+    hyperparams = {**state.hyperparams, "learning_rate": state.hyperparams["learning_rate"] * 0.7}
+    updates, state = step(params, state._replace(hyperparams=hyperparams))
+    params = optax.apply_updates(params, updates)
+result = params, state.hyperparams
+""",
+    "a schedule read at each step": """
+tx = optax.inject_hyperparams(optax.adam)(
+    learning_rate=optax.cosine_decay_schedule(0.1, 5), b1=lambda count: 0.9 - 0.1 * count, b2=0.99
+)
+state, seen = tx.init(params), []
+seen.append(state.hyperparams)
+for _ in range(5):
+    state.hyperparams["learning_rate"] = jnp.asarray(7.0)  # scheduled: it has no effect
+    updates, state = jax.jit(tx.update)(jax.grad(loss_fn)(params), state, params)
+    params = optax.apply_updates(params, updates)
+    seen.append(state.hyperparams)
+result = params, seen, state.hyperparams_states["learning_rate"].count
+""",
+    "a decorator": """
+@optax.inject_hyperparams
+def optimizer(learning_rate, max_norm=0.5):
+    return optax.chain(optax.clip_by_global_norm(max_norm), optax.sgd(learning_rate))
+tx = optimizer(learning_rate=optax.linear_schedule(0.1, 0.0, 10))
+state = tx.init(params)
+for i in range(5):
+    state.hyperparams["max_norm"] = jnp.asarray(0.5 / (i + 1))
+    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    params = optax.apply_updates(params, updates)
+result = params, state.hyperparams
+""",
+    "inside a chain, with static arguments": """
+clip = lambda count: count ** 0.25
+make = optax.inject_hyperparams(optax.contrib.adopt, static_args=("clip_value_fn", "b1", "use_clipping"))
+tx = optax.chain(optax.clip(1.0), make(learning_rate=0.1, clip_value_fn=clip, b1=0.8, mu_dtype=None))
+state = tx.init(params)
+for _ in range(5):
+    state[1].hyperparams["b2"] = jnp.asarray(0.99)
+    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    params = optax.apply_updates(params, updates)
+result = params, state[1].hyperparams, state[1].count
+""",
+    "a schedule with a state": """
+class Plateau:
+    def init(self):
+        return jnp.asarray(0.1)
+    def update(self, state, *, value, **extra):
+        return jnp.where(value > 1.0, state, state / 2)
+    def __call__(self, state, **extra):
+        return state
+tx = optax.inject_hyperparams(optax.sgd)(learning_rate=Plateau())
+state, seen = tx.init(params), []
+for _ in range(12):
+    value, grads = jax.value_and_grad(loss_fn)(params)
+    updates, state = tx.update(grads, state, params, value=value)
+    params = optax.apply_updates(params, updates)
+    seen.append(float(state.hyperparams["learning_rate"]))
+result = params, seen
+""",
+}
+
+
+@pytest.mark.parametrize("script", INJECTED)
+def test_injected_hyperparameters(script):
+    assert_equal(INJECTED[script])
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
 def test_every_shared_name_is_in_a_script():
     """Factories, schedules and functions that both have: in a loop of the table or in a script."""
-    text = "".join([*SCRIPTS.values(), SCHEDULES, LOOKAHEAD])
+    text = "".join([*SCRIPTS.values(), *INJECTED.values(), SCHEDULES, LOOKAHEAD])
     in_loops = {case.name for case in LOOPS}
     for name, value in vars(jl).items():
         if inspect.isfunction(value) and not name.startswith("_") and name not in in_loops and home(name):
@@ -490,8 +581,8 @@ def test_names_that_do_not_exist():
     with pytest.raises(AttributeError, match=r"^module 'jaxopt_lessons' has no attribute 'adamm'\.$") as error:
         _ = jl.adamm
     assert (error.value.name, error.value.obj) == ("adamm", jl)
-    with pytest.raises(AttributeError, match="change one with tx.replace"):
-        _ = jl.inject_hyperparams
+    with pytest.raises(AttributeError, match="lookahead takes plain parameters"):
+        _ = jl.LookaheadParams
     with pytest.raises(AttributeError, match=r"^module 'jaxopt_lessons.tree' has no attribute 'ad'"):
         _ = jl.tree.ad
     with pytest.raises(KeyError, match="2 values named 'count'"):

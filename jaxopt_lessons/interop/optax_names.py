@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import _tree_names, losses, numerics, tree, types
 from jaxopt_lessons.core import EmptyState, GradientTransformation
+from jaxopt_lessons.interop import inject_hyperparams
 from jaxopt_lessons.transforms.apply_every import ApplyEveryState
 from jaxopt_lessons.wrappers.conditionally import ConditionallyTransformState
 from jaxopt_lessons.wrappers.partition import PartitionState
@@ -61,6 +62,7 @@ NAMES = {
     "ClipState": EmptyState,
     "ConditionallyMaskState": ConditionallyTransformState,
     "GradientTransformationExtraArgs": GradientTransformation,
+    "InjectHyperparamsState": inject_hyperparams.InjectStatefulHyperparamsState,
     "MultiTransformState": PartitionState,
     "OptState": types.State,
     "Params": types.Params,
@@ -69,6 +71,8 @@ NAMES = {
     "ScaleState": EmptyState,
     "Updates": types.Updates,
     "bias_correction": _tree_names.bias_correction,
+    "inject_hyperparams": inject_hyperparams.inject_hyperparams,
+    "inject_stateful_hyperparams": inject_hyperparams.inject_stateful_hyperparams,
     "safe_increment": safe_increment,
     "safe_int32_increment": safe_increment,
     "safe_norm": safe_norm,
@@ -82,8 +86,6 @@ NAMES = {
 
 INSTEAD = {
     "LookaheadParams": "lookahead takes plain parameters; the slow ones are eval_params(tx, state, params).",
-    "inject_hyperparams": "Numbers are leaves of an optimizer: pass it to jit, change one with tx.replace(...).",
-    "inject_stateful_hyperparams": "Every number of an optimizer may be a schedule of its own.",
     "schedule_free_eval_params": "Write eval_params(tx, state, params).",
 }
 """What to write in the place of names that scripts use and that have no counterpart."""

@@ -23,9 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
@@ -106,6 +105,8 @@ def acprop(
     eps_root: NonNegativeOrSchedule = 1e-16,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """ACProp: gradients over the standard deviation of those before.
 
@@ -120,16 +121,14 @@ def acprop(
       b2: the beta of the average of squared errors, in ``[0, 1)``.
       eps: added to the root.
       eps_root: added to the average at each update.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for noisy gradients (GANs, small batches), where its authors saw gains; never where gradients hardly vary:
       the steps then grow a millionfold.
     Paper: Zhuang et al. 2021, arXiv 2110.05454.
     Lesson: none.
     """
-    return chain(
-        scale_by_acprop(b1, b2, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    return decayed_step("acprop", scale_by_acprop(b1, b2, eps, eps_root), learning_rate, weight_decay, mask, decay)

@@ -22,8 +22,8 @@ from typing import Any
 from jaxopt_lessons import tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.adam import scale_by_adam
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule
 
 
@@ -72,10 +72,18 @@ def adamw(
     mask: Mask | None = None,
     *,
     nesterov: bool = False,
+    decay: Decay = "lr",
 ) -> Any:
     """AdamW: Adam with decoupled weight decay.
 
-    ``p = p - learning_rate * (u + weight_decay * p)`` with Adam's direction ``u``.
+    With Adam's direction ``u``::
+
+        p = p - learning_rate * (u + weight_decay * p)                                  decay="lr"
+        p = p - learning_rate * u - learning_rate / peak * weight_decay * p             decay="schedule"
+        p = p - learning_rate * u - weight_decay * p                                    decay="independent"
+
+    With ``"schedule"`` another ``peak``, the largest learning rate, is no other decay, and the decay still falls with
+    the rate. Where 0.1 is usual for ``"lr"`` with a rate of 1e-3, it is 1e-4 for the other two.
 
     Equivalent to ``chain(scale_by_adam(...), add_decayed_weights(weight_decay, mask),
     scale_by_learning_rate(learning_rate))``.
@@ -87,17 +95,26 @@ def adamw(
       eps: added to the root.
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate. (PyTorch's default is 1e-2.)
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says. (PyTorch's default is 1e-2.)
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       nesterov: look one step ahead with the momentum.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``).
+
+    Raises:
+      ValueError: ``decay`` is another word, or ``"schedule"`` where the largest learning rate is not known: of a
+        function, or of a product of two schedules.
 
     Use it: first, for networks of every kind and transformers above all, from 1e-3 down (large ones 3e-4), with a
       warm-up and a decaying rate.
     Paper: Loshchilov & Hutter 2017, arXiv 1711.05101.
     Lesson: 6, Adam.
     """
-    return chain(
+    return decayed_step(
+        "adamw",
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        learning_rate,
+        weight_decay,
+        mask,
+        decay,
     )

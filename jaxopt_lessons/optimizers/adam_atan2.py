@@ -19,9 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, PositiveOrSchedule, Updates
 
 
@@ -106,6 +105,8 @@ def adam_atan2(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """Adam-atan2: AdamW without an epsilon, blind to gradient scale.
 
@@ -119,15 +120,15 @@ def adam_atan2(
       a: the factor of the angle, in ``[0, inf)``.
       b: the factor of the root, in ``(0, inf)``; the larger, the later the angle saturates.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for large models, whose gradients fall below any ``eps`` one would choose; else the same as ``adamw``.
     Paper: Everett et al. 2024, arXiv 2407.05872.
     Lesson: none.
     """
-    return chain(
-        scale_by_adam_atan2(b1, b2, a, b, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+    return decayed_step(
+        "adam_atan2", scale_by_adam_atan2(b1, b2, a, b, mu_dtype), learning_rate, weight_decay, mask, decay
     )

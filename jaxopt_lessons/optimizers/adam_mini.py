@@ -40,9 +40,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _errors, _tree_checks, numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, PyTree, Updates
 
 
@@ -214,6 +213,7 @@ def adam_mini(
     mask: Mask | None = None,
     *,
     blocks: Any = None,
+    decay: Decay = "lr",
 ) -> Any:
     """Adam-mini: AdamW with one second moment a block.
 
@@ -226,18 +226,18 @@ def adam_mini(
       b2: the beta of the average of squares, in ``[0, 1)``.
       eps: added to the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       blocks: ``blocks(path, leaf)`` or a tree like the parameters: an axis, or a tuple of axes and of pairs ``(axis,
         number of pieces)``, that tell blocks apart. None: the last axis of arrays with two axes or more.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for transformers in half of Adam's memory; say with ``blocks`` what a head and a token is, or it may become
       unstable.
     Paper: Zhang et al. 2024, arXiv 2406.16793.
     Lesson: none.
     """
-    return chain(
-        scale_by_adam_mini(b1, b2, eps, mu_dtype, blocks=blocks),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+    return decayed_step(
+        "adam_mini", scale_by_adam_mini(b1, b2, eps, mu_dtype, blocks=blocks), learning_rate, weight_decay, mask, decay
     )

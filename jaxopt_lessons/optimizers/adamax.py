@@ -21,8 +21,8 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
@@ -117,6 +117,8 @@ def adamaxw(
     eps: NonNegativeOrSchedule = 1e-8,
     weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """AdamaxW: Adamax with decoupled weight decay.
 
@@ -130,13 +132,13 @@ def adamaxw(
       b1: the beta of the average of gradients, in ``[0, 1)``.
       b2: how much of the maximum stays at each update, in ``[0, 1)``.
       eps: added to the absolute value of each gradient, in ``[0, inf)``.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: as ``adamax``, where weights are to decay.
     Papers: see ``adamax``; the decay: Loshchilov & Hutter 2017, arXiv 1711.05101.
     Lesson: none.
     """
-    return chain(
-        scale_by_adamax(b1, b2, eps), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)
-    )
+    return decayed_step("adamaxw", scale_by_adamax(b1, b2, eps), learning_rate, weight_decay, mask, decay)

@@ -24,9 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
@@ -125,6 +124,8 @@ def adan(
     eps_root: NonNegativeOrSchedule = 1e-8,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """Adan: Adam with Nesterov momentum from differences of gradients.
 
@@ -138,16 +139,14 @@ def adan(
       b3: the beta of the average of squares, in ``[0, 1)``.
       eps: added to the root.
       eps_root: added inside the root; 1e-8, optax's default, keeps the root above 1e-4. The authors have 0.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate. (The authors train with 0.02.)
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says. (The authors train with 0.02.)
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for vision transformers and large batches, where its authors saw gains over AdamW at several times its
       learning rate; twice Adam's memory.
     Paper: Xie et al. 2022, arXiv 2208.06677.
     Lesson: none.
     """
-    return chain(
-        scale_by_adan(b1, b2, b3, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    return decayed_step("adan", scale_by_adan(b1, b2, b3, eps, eps_root), learning_rate, weight_decay, mask, decay)

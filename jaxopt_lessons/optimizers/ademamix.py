@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
@@ -128,6 +127,8 @@ def ademamix(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """AdEMAMix: AdamW with a fast and a slow momentum.
 
@@ -143,16 +144,21 @@ def ademamix(
       eps: added to the root.
       eps_root: added inside the root.
       mu_dtype: dtype of the fast average; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for long runs of language models, with ``alpha`` and ``b3`` growing over the run: among the best there
       (Semenov et al. 2025, arXiv 2509.01440).
     Paper: Pagliardini, Ablin & Grangier 2024, arXiv 2409.03137.
     Lesson: none.
     """
-    return chain(
+    return decayed_step(
+        "ademamix",
         scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        learning_rate,
+        weight_decay,
+        mask,
+        decay,
     )

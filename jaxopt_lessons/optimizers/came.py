@@ -30,10 +30,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
+from jaxopt_lessons.core import gradient_transformation
 from jaxopt_lessons.transforms.clip import block_rms_rule
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import (
     DecayRateOrSchedule,
     LimitOrSchedule,
@@ -158,6 +157,8 @@ def came(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """CAME: Adafactor with momentum, slower where gradients disagree with it.
 
@@ -173,16 +174,21 @@ def came(
       eps_confidence: added to the squared deviations, in ``[0, inf)``.
       clipping_threshold: the largest root mean square of a leaf's step before the average, in ``[0, inf]``.
       mu_dtype: dtype of the average of steps; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for large models when memory is tight, in the place of ``adafactor`` with momentum; with a warm-up, since
       its first steps are long.
     Paper: Luo et al. 2023, arXiv 2307.02047.
     Lesson: none.
     """
-    return chain(
+    return decayed_step(
+        "came",
         scale_by_came(b1, b2, b3, eps, eps_confidence, clipping_threshold, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        learning_rate,
+        weight_decay,
+        mask,
+        decay,
     )

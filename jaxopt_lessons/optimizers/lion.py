@@ -20,9 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Positive, Updates
 
 MODES = "hard", "smooth", "refined"
@@ -95,6 +94,8 @@ def lion(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 1e-3,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """Lion: signs of a look-ahead momentum, with decoupled weight decay.
 
@@ -107,14 +108,14 @@ def lion(
       b1: weight of the average in the direction, in ``[0, 1)``.
       b2: the beta of the average, in ``[0, 1)``.
       mu_dtype: dtype of the average; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate. Three to ten times AdamW's.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says. Three to ten times AdamW's.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for large batches in half of Adam's memory, with a third to a tenth of AdamW's learning rate and as many
       times its decay; poor in small batches.
     Paper: Chen et al. 2023, arXiv 2302.06675.
     Lesson: none.
     """
-    return chain(
-        scale_by_lion(b1, b2, mu_dtype), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)
-    )
+    return decayed_step("lion", scale_by_lion(b1, b2, mu_dtype), learning_rate, weight_decay, mask, decay)

@@ -25,9 +25,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
@@ -126,6 +125,8 @@ def mars(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """MARS-AdamW: AdamW on gradients corrected by their change.
 
@@ -140,16 +141,14 @@ def mars(
       gamma: how much of the correction, in ``[0, inf)``; 0 for none.
       eps: added to the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for pre-training of language models: among the best in an independent comparison (Semenov et al. 2025, arXiv
       2509.01440); half more memory than Adam.
     Paper: Yuan et al. 2024, arXiv 2411.10438.
     Lesson: none.
     """
-    return chain(
-        scale_by_mars(b1, b2, gamma, eps, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    return decayed_step("mars", scale_by_mars(b1, b2, gamma, eps, mu_dtype), learning_rate, weight_decay, mask, decay)

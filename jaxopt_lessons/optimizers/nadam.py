@@ -20,8 +20,8 @@ from typing import Any
 from jaxopt_lessons import tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.adam import scale_by_adam
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule
 
 
@@ -63,6 +63,8 @@ def nadamw(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 1e-4,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """NAdamW: NAdam with decoupled weight decay.
 
@@ -75,15 +77,20 @@ def nadamw(
       eps: added to the root.
       eps_root: added inside the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: as ``adamw``, where the run is long and tuned: the baseline of the AlgoPerf benchmark.
     Papers: see ``nadam``; the benchmark: Dahl et al. 2023, arXiv 2306.07179.
     Lesson: none.
     """
-    return chain(
+    return decayed_step(
+        "nadamw",
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=True),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        learning_rate,
+        weight_decay,
+        mask,
+        decay,
     )

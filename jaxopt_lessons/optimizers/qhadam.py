@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import (
     DecayRateOrSchedule,
     Mask,
@@ -121,6 +120,8 @@ def qhadam(
     mu_dtype: tree.StateDtype = None,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """QHAdam: Adam whose averages are mixed with the present gradient.
 
@@ -135,16 +136,16 @@ def qhadam(
       nu2: the weight of the average of squares, in ``[0, 1]``; the present one has the weight ``1 - nu2``.
       eps: added to the root.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: as ``adamw``, where rare large gradients disturb training: ``nu2`` below 1 bounds the step; else gains are
       small.
     Paper: Ma & Yarats 2018, arXiv 1810.06801.
     Lesson: none.
     """
-    return chain(
-        scale_by_qhadam(b1, b2, nu1, nu2, eps, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+    return decayed_step(
+        "qhadam", scale_by_qhadam(b1, b2, nu1, nu2, eps, mu_dtype), learning_rate, weight_decay, mask, decay
     )

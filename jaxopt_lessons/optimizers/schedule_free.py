@@ -8,10 +8,11 @@
 
 inside ``schedule_free``, which see. The weights to evaluate are ``eval_params(tx, state, params)``, not ``params``.
 
-The weight decay acts at ``y``, the parameters that are trained, and belongs to ``u_inner``. RAdam's rectification is a
-warm-up by itself; while it is 0, in the first four updates with ``b2=0.999``, nothing moves but ``v`` (the authors'
-``silent_sgd_phase=True``). Departure from optax: the warm-up is that of the authors, the first of ``n`` steps being
-``1/n`` of the whole; optax's first step is 0 and its weights run ahead by one.
+The weight decay acts at ``y``, the parameters that are trained, and belongs to ``u_inner``; so it is always multiplied
+by the rate (no ``decay`` as in ``adamw``). RAdam's rectification is a warm-up by itself; while it is 0, in the first
+four updates with ``b2=0.999``, nothing moves but ``v`` (the authors' ``silent_sgd_phase=True``). Departure from optax:
+the warm-up is that of the authors, the first of ``n`` steps being ``1/n`` of the whole; optax's first step is 0 and its
+weights run ahead by one.
 
 State: ``z`` and, but for SGD, ``nu``: 4 and 8 bytes a parameter; counts, ``weight_sum``, ``max_lr``.
 

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_lessons import numerics, tree
-from jaxopt_lessons.core import chain, gradient_transformation
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
+from jaxopt_lessons.core import gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Updates
 
 
@@ -105,6 +104,8 @@ def simplified_ademamix(
     eps_root: NonNegativeOrSchedule = 0.0,
     weight_decay: NonNegativeOrSchedule = 0.0,
     mask: Mask | None = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """Simplified AdEMAMix: Adam with a slow momentum plus the gradient.
 
@@ -118,16 +119,21 @@ def simplified_ademamix(
       alpha: weight of the gradient beside the sum, in ``[0, inf)``.
       eps: added to the root.
       eps_root: added inside the root.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: in the place of ``ademamix`` with the memory of Adam, in small batches above all; its learning rate is ``1 -
       b1`` times Adam's.
     Paper: Morwani et al. 2025, arXiv 2502.02431.
     Lesson: none.
     """
-    return chain(
+    return decayed_step(
+        "simplified_ademamix",
         scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        learning_rate,
+        weight_decay,
+        mask,
+        decay,
     )

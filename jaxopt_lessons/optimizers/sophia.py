@@ -24,10 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics, tree
-from jaxopt_lessons.core import Functions, Part, Transformation, chain, gradient_transformation
+from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
+from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.transforms.hutchinson import hutchinson_estimator_diag_hessian
-from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
-from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import (
     DecayRateOrSchedule,
     LimitOrSchedule,
@@ -161,6 +160,8 @@ def sophia(
     update_interval: Steps = 10,
     hessian_diagonal_fn: Transformation = _HUTCHINSON,
     mu_dtype: tree.StateDtype = None,
+    *,
+    decay: Decay = "lr",
 ) -> Any:
     """Sophia: momentum over estimated curvature, clipped.
 
@@ -173,7 +174,7 @@ def sophia(
       b1: the beta of the average of gradients, in ``[0, 1)``.
       b2: the beta of the average of estimates, in ``[0, 1)``.
       eps: the least divisor.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by what ``decay`` says.
       weight_decay_mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``.
         None: all.
       gamma: the factor of the curvature, in ``[0, inf)``.
@@ -181,14 +182,19 @@ def sophia(
       update_interval: a new estimate after so many updates, at least 1.
       hessian_diagonal_fn: the transformation whose updates are the estimate.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
+      decay: what the weight decay is multiplied by: the learning rate (``"lr"``), its course without its height
+        (``"schedule"``), or nothing (``"independent"``): see ``adamw``.
 
     Use it: for experiments with curvature; its gains over AdamW were not found again in longer runs (Semenov et al.
       2025, arXiv 2509.01440).
     Paper: Liu et al. 2023, arXiv 2305.14342.
     Lesson: none.
     """
-    return chain(
+    return decayed_step(
+        "sophia",
         scale_by_sophia(b1, b2, eps, gamma, clip_threshold, update_interval, hessian_diagonal_fn, mu_dtype),
-        add_decayed_weights(weight_decay, weight_decay_mask),
-        scale_by_learning_rate(learning_rate),
+        learning_rate,
+        weight_decay,
+        weight_decay_mask,
+        decay,
     )

@@ -131,7 +131,8 @@ def stable_adamw(
       b1: the beta of the average of gradients, in ``[0, 1)``.
       b2: the beta of the average of squares, in ``[0, 1)``.
       eps: added to the root.
-      weight_decay: in ``[0, inf)``, multiplied by the learning rate.
+      weight_decay: in ``[0, inf)``, multiplied by the learning rate, and slowed down as the step is: so there is no
+        ``decay`` as in ``adamw``.
       mask: which leaves decay: a tree of bools, ``mask(params) -> tree`` or ``mask(path, leaf) -> bool``. None: all.
       mu_dtype: dtype of the average of gradients; the parameter's by default, float32 for half precision.
 

@@ -59,4 +59,5 @@ def chebyshev_schedule(
         middle, half = (largest_curvature + smallest_curvature) / 2, (largest_curvature - smallest_curvature) / 2
         return 1 / (middle - half * jnp.cos(angle))
 
-    return Timed(value, steps)
+    # The largest step is the first one, the smallest the second.
+    return Timed(value, steps, turns=(1,), endless=True)

@@ -36,10 +36,27 @@ _LARGEST_TERM = 2**15 - 1
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _begun_at(start: Any, value: Callable[[jax.Array], Any], last: Timed) -> Timed:
-    """``value``, whose last piece begins at ``start``."""
+def _in_a_row(value: Callable[[jax.Array], Any], pieces: Sequence[Timed], starts: Sequence[Any]) -> Timed:
+    """``value``, made of pieces that begin at ``starts``."""
+    start, last = starts[-1], pieces[-1]
     length = None if last.length is None else start + last.length
-    return Timed(value, length, start + last.boundary, last.rests)
+    turns: list[Any] | None = []
+    for piece, begin, end in zip(pieces, starts, (*starts[1:], None), strict=True):
+        known = piece.turns if end is None else _turns_before(piece, end - begin)
+        turns = None if turns is None or known is None else [*turns, begin, *(begin + turn for turn in known)]
+    return Timed(
+        value, length, start + last.boundary, last.rests, None if turns is None else tuple(turns), last.endless
+    )
+
+
+def _turns_before(timed: Timed, end: Any) -> tuple[Any, ...] | None:
+    """Where the beginning ``[0, end)`` of a schedule turns, with the last count of it; None if that is not known.
+
+    What turns without an end could be cut off anywhere between its turns.
+    """
+    if timed.turns is None or (timed.endless and timed.length is None):
+        return None
+    return (*(jnp.minimum(jnp.asarray(turn).astype(jnp.int32), end - 1) for turn in timed.turns), end - 1)
 
 
 @schedule
@@ -78,7 +95,7 @@ def join_schedules(schedules: ScheduleLikes, boundaries: Sequence[Offset]) -> An
             result = jnp.where(count < boundary, result, following(count - boundary))
         return result
 
-    return _begun_at(starts[-1], value, schedules[-1].timed)
+    return _in_a_row(value, [piece.timed for piece in schedules], starts)
 
 
 @schedule
@@ -109,7 +126,7 @@ def then_schedule(first: ScheduleLike, second: ScheduleLike, at: Offset | None =
     def value(count: jax.Array) -> jax.Array:
         return jnp.where(count < start, first(count), second(count - start))
 
-    return _begun_at(start, value, second.timed)
+    return _in_a_row(value, [first.timed, second.timed], (0, start))
 
 
 @schedule
@@ -130,7 +147,7 @@ def hold_schedule(inner: ScheduleLike, steps: Offset) -> Any:
     if not timed.rests:
         _checks.no_end("hold_schedule", inner.name, "there is no last value to hold")
     end = timed.boundary if timed.length is None else timed.length
-    return Timed(inner, end + steps, timed.boundary)
+    return timed._replace(value=inner, length=end + steps)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -144,9 +161,15 @@ def _at_once(value: Callable[[jax.Array], Any], first: Timed, second: Timed) -> 
     for timed in (first, second):
         boundary = boundary if timed.length is None else _larger(boundary, timed.length)
     rests = first.rests and second.rests
+    turns = second.turns if _is_constant(first) else first.turns if _is_constant(second) else None
+    endless = first.endless or second.endless
     if not rests or first.length is second.length is None:
-        return Timed(value, None, boundary, rests)
-    return Timed(value, boundary, _larger(first.boundary, second.boundary))
+        return Timed(value, None, boundary, rests, turns, endless)
+    return Timed(value, boundary, _larger(first.boundary, second.boundary), turns=turns, endless=endless)
+
+
+def _is_constant(timed: Timed) -> bool:
+    return timed.turns == () and timed.rests and _checks.known(timed.boundary) == 0 and timed.length is None
 
 
 def _larger(a: Any, b: Any) -> Any:
@@ -217,7 +240,8 @@ def clip_schedule(inner: ScheduleLike, low: Scalar | None = None, high: Scalar |
 def _retimed(value: Callable[[jax.Array], Any], inner: Timed, when: Callable[[Any], Any]) -> Timed:
     """``value``, which does at count ``when(n)`` what ``inner`` does at n."""
     length = None if inner.length is None else when(inner.length)
-    return Timed(value, length, when(inner.boundary), inner.rests)
+    turns = None if inner.turns is None else tuple(map(when, inner.turns))
+    return inner._replace(value=value, length=length, boundary=when(inner.boundary), turns=turns)
 
 
 @schedule
@@ -280,7 +304,10 @@ def stretch_schedule(inner: ScheduleLike, to: Steps, per: Steps = 1) -> Any:
         below = _times(count, per, to)
         return numerics.toward(inner(below), inner(numerics.increment(below)), share)
 
-    return _retimed(value, inner.timed, lambda n: _times(n, to, per, up=True))
+    timed, turns = _retimed(value, inner.timed, lambda n: _times(n, to, per, up=True)), inner.timed.turns
+    if turns is None or inner.timed.endless:  # Of endless turns, which is the nearest to a count that is read?
+        return timed._replace(turns=None)
+    return timed._replace(turns=(*(timed.turns or ()), *(_times(n, to, per) for n in turns)))
 
 
 def _times(n: Any, a: Any, b: Any, up: bool = False) -> Any:
@@ -336,6 +363,8 @@ def repeat_schedule(inner: ScheduleLike, every: Steps | None = None, times: Step
         again = inner(count % steps)
         return again if times is None else jnp.where(count // steps < times, again, inner(steps))
 
+    turns = _turns_before(inner.timed, steps)
     if times is None:
-        return Timed(value, None, inner.timed.boundary)
-    return Timed(value, steps * times, steps * (times - 1) + inner.timed.boundary)
+        return Timed(value, None, inner.timed.boundary, turns=turns, endless=True)
+    turns = None if turns is None else (*turns, steps * times)
+    return Timed(value, steps * times, steps * (times - 1) + inner.timed.boundary, turns=turns, endless=True)

@@ -39,7 +39,7 @@ def cosine_decay_schedule(init_value: Scalar, decay_steps: Steps, alpha: Scalar 
         x = numerics.ratio(count, decay_steps)
         return init_value * ((1 - alpha) * half_cosine(x) ** exponent + alpha)
 
-    return Timed(value, decay_steps)
+    return Timed(value, decay_steps, turns=())
 
 
 @schedule
@@ -78,4 +78,4 @@ def warmup_cosine_decay_schedule(
         down = end_value + (peak_value - end_value) * half_cosine(x) ** exponent
         return jnp.where(count < warmup_steps, up, down)
 
-    return Timed(value, decay_steps, boundary=warmup_steps)
+    return Timed(value, decay_steps, boundary=warmup_steps, turns=(warmup_steps,))

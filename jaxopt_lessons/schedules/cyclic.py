@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics
-from jaxopt_lessons.schedules.schedule import schedule
+from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import Number, Range, Scalar, Steps
 
 _MODES = ("triangular", "triangular2", "exp_range")
@@ -63,4 +63,8 @@ def cyclic_schedule(
             height = height * jnp.power(gamma, numerics.as_float(count))
         return base_value + (peak_value - base_value) * height
 
-    return value
+    turns: tuple[Any, ...] = (steps_up,)
+    if mode == "exp_range":  # count * gamma^count is largest at the count -1 / log(gamma), or beside it.
+        top = jnp.minimum(-1 / jnp.log(numerics.as_float(gamma)), numerics.as_float(steps_up))
+        turns = (jnp.floor(top).astype(jnp.int32), jnp.ceil(top).astype(jnp.int32), steps_up)
+    return Timed(value, turns=turns, endless=True)

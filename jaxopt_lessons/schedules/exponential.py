@@ -43,7 +43,7 @@ def exponential_decay(
         elapsed = jnp.maximum(count - transition_begin, 0)
         return _decayed(init_value, elapsed, transition_steps, decay_rate, staircase, end_value)
 
-    return Timed(value, boundary=transition_begin)
+    return Timed(value, boundary=transition_begin, turns=())
 
 
 def _decayed(init_value: Any, elapsed: jax.Array, steps: Any, decay_rate: Any, staircase: bool, end_value: Any) -> Any:
@@ -89,4 +89,5 @@ def warmup_exponential_decay_schedule(
         down = _decayed(peak_value, elapsed, transition_steps, decay_rate, staircase, end_value)
         return jnp.where(count < warmup_steps, up, down)
 
-    return Timed(value, boundary=warmup_steps + transition_begin)
+    # Where an end_value below the peak cuts off what grows, the last update of the warm-up is the largest.
+    return Timed(value, boundary=warmup_steps + transition_begin, turns=(warmup_steps - 1, warmup_steps))

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxopt_lessons import numerics
-from jaxopt_lessons.schedules.schedule import schedule
+from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import NonNegative, Scalar, Steps
 
 
@@ -36,4 +36,4 @@ def inverse_time_decay(
         epoch = numerics.as_float(count // steps_per_epoch) if staircase else numerics.ratio(count, steps_per_epoch)
         return init_value / (1 + decay_rate * epoch)
 
-    return value
+    return Timed(value, turns=())

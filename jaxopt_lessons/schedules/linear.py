@@ -37,7 +37,7 @@ def linear_schedule(
         x = jnp.clip(numerics.ratio(count - transition_begin, transition_steps), 0, 1)
         return init_value + (end_value - init_value) * x
 
-    return Timed(value, transition_begin + transition_steps, boundary=transition_begin)
+    return Timed(value, transition_begin + transition_steps, boundary=transition_begin, turns=())
 
 
 @schedule
@@ -55,4 +55,4 @@ def linear_to_zero(init_value: Scalar, decay_steps: Steps) -> Any:
     def value(count: jax.Array) -> jax.Array:
         return init_value * numerics.ratio(jnp.maximum(decay_steps - count, 0), decay_steps)
 
-    return Timed(value, decay_steps)
+    return Timed(value, decay_steps, turns=())

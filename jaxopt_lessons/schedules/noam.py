@@ -35,4 +35,4 @@ def noam_schedule(model_size: Steps, warmup_steps: Steps, factor: Scalar = 1.0) 
         peak = factor * jax.lax.rsqrt(numerics.as_float(model_size)) * jax.lax.rsqrt(numerics.as_float(warmup_steps))
         return peak * jnp.minimum(numerics.ratio(t, warmup_steps), jnp.sqrt(numerics.ratio(warmup_steps, t)))
 
-    return Timed(value, boundary=warmup_steps - 1)
+    return Timed(value, boundary=warmup_steps - 1, turns=(warmup_steps - 1,))

@@ -40,7 +40,7 @@ def _onecycle(ends: list[Any], values: list[Any], easing: str) -> Timed:
     def value(count: jax.Array) -> jax.Array:
         return interpolated(count, [jnp.asarray(end).astype(count.dtype) for end in ends], values, easing)
 
-    return Timed(value, ends[-1], boundary=ends[-2])
+    return Timed(value, ends[-1], boundary=ends[-2], turns=tuple(ends))
 
 
 @schedule

@@ -41,7 +41,8 @@ def piecewise_constant_schedule(
             result = jnp.where(count < boundary, result, result * factor)
         return result
 
-    return Timed(value, boundary=max(boundaries_and_scales or (0,)), rests=True)
+    turns = tuple(boundaries_and_scales or ())
+    return Timed(value, boundary=max(turns, default=0), rests=True, turns=turns)
 
 
 EASINGS: dict[str, Callable[[jax.Array], jax.Array]] = {"linear": lambda x: x, "cosine": lambda x: 1 - half_cosine(x)}
@@ -84,8 +85,8 @@ def piecewise_interpolate_schedule(
         return interpolated(count, boundaries, values, interpolate_type)
 
     if not boundaries:
-        return Timed(value, rests=True)
-    return Timed(value, boundaries[-1], boundary=max((0, *boundaries[:-1])))
+        return Timed(value, rests=True, turns=())
+    return Timed(value, boundaries[-1], boundary=max((0, *boundaries[:-1])), turns=boundaries)
 
 
 @schedule
@@ -109,4 +110,4 @@ def manual_schedule(values: Mapping[int, Scalar]) -> Any:
             result = jnp.where(count < start, result, following)
         return result
 
-    return Timed(value, boundary=max(values), rests=True)
+    return Timed(value, boundary=max(values), rests=True, turns=tuple(values))

@@ -35,4 +35,4 @@ def polynomial_schedule(
         left = jnp.clip(transition_steps - (count - transition_begin), 0, transition_steps)
         return numerics.toward(end_value, init_value, numerics.ratio(left, transition_steps) ** power)
 
-    return Timed(value, transition_begin + transition_steps, boundary=transition_begin)
+    return Timed(value, transition_begin + transition_steps, boundary=transition_begin, turns=())

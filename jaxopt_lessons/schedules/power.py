@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxopt_lessons import numerics
-from jaxopt_lessons.schedules.schedule import schedule
+from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import Positive, Scalar, Steps
 
 
@@ -33,7 +33,7 @@ def power_decay(init_value: Scalar, power: Positive, steps_per_epoch: Steps = 1,
     >>> power_decay(1.0, power=2.0)(jnp.array([0, 1, 3, 9]))
     Array([1.    , 0.25  , 0.0625, 0.01  ], dtype=float32)
     """
-    return lambda count: init_value * (1 + _epoch(count, steps_per_epoch, staircase)) ** -power
+    return Timed(lambda count: init_value * (1 + _epoch(count, steps_per_epoch, staircase)) ** -power, turns=())
 
 
 @schedule
@@ -48,4 +48,4 @@ def inverse_square_root_decay(init_value: Scalar, steps_per_epoch: Steps = 1, st
     >>> inverse_square_root_decay(0.2)(jnp.array([0, 3, 15, 99]))
     Array([0.2 , 0.1 , 0.05, 0.02], dtype=float32)
     """
-    return lambda count: init_value * jax.lax.rsqrt(1 + _epoch(count, steps_per_epoch, staircase))
+    return Timed(lambda count: init_value * jax.lax.rsqrt(1 + _epoch(count, steps_per_epoch, staircase)), turns=())

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import numerics
-from jaxopt_lessons.schedules.schedule import schedule
+from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import DecayRate
 
 _LANGEVIN = [
@@ -78,4 +78,7 @@ def rectification_schedule(b2: DecayRate) -> Any:
     Array([0.    , 0.0173, 0.2165, 1.    ], dtype=float32)
     """
 
-    return lambda count: rectification(b2, numerics.increment(count), 4.0)(numerics.float_dtype())
+    def value(count: jax.Array) -> jax.Array:
+        return rectification(b2, numerics.increment(count), 4.0)(numerics.float_dtype())
+
+    return Timed(value, turns=())

@@ -57,7 +57,10 @@ def sgdr_schedule(cosine_kwargs: Annotated[Any, Convert(_cycles)]) -> Any:
             result = jnp.where(count < start, result, cycle(count - start))
         return result
 
-    return Timed(value, starts[-1], boundary=starts[-2] + cosine_kwargs[-1].timed.boundary)
+    turns: list[Any] = []
+    for start, end, cycle in zip(starts, starts[1:], cosine_kwargs, strict=False):
+        turns += [start, start + cycle.timed.boundary, end - 1]
+    return Timed(value, starts[-1], boundary=starts[-2] + cosine_kwargs[-1].timed.boundary, turns=(*turns, starts[-1]))
 
 
 @schedule
@@ -90,4 +93,19 @@ def cosine_decay_restarts(
         peak = init_value * jnp.power(m_mul, numerics.as_float(cycle))
         return peak * ((1 - alpha) * half_cosine(numerics.ratio(elapsed, exact)) + alpha)
 
-    return value
+    return Timed(value, turns=_first_and_last_counts(first_decay_steps, t_mul), endless=True)
+
+
+def _first_and_last_counts(first: Any, t_mul: Any) -> tuple[jax.Array, ...]:
+    """Of the cycles, each: those of the first 31, after which there are no more unless all are of one length.
+
+    Then the others lie between the first and the last, which is there too, in everything.
+    """
+    largest = jnp.asarray(jnp.iinfo(jnp.int32).max)
+    length = jnp.asarray(first).astype(jnp.int32)
+    factor = jnp.asarray(t_mul).astype(jnp.int32)
+    starts = [largest // length * length, length]
+    for _ in range(30):
+        length = jnp.where(length > largest // factor, largest, length * factor)
+        starts.append(jnp.where(starts[-1] > largest - length, largest, starts[-1] + length))
+    return (jnp.stack(starts), jnp.stack(starts) - 1)

@@ -32,4 +32,4 @@ def rex_schedule(init_value: Scalar, decay_steps: Steps) -> Any:
         r = numerics.ratio(jnp.maximum(decay_steps - count, 0), decay_steps)
         return init_value * (2 * r / (1 + r))
 
-    return Timed(value, decay_steps)
+    return Timed(value, decay_steps, turns=())

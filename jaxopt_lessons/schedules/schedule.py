@@ -19,7 +19,8 @@ arguments arrive as plain numbers or scalars. Whole numbers of steps stay intege
 exact up to 2^31; where time enters a formula, use the ratio ``count / steps``.
 
 A schedule with an end returns ``Timed(value, length)`` instead. Then ``then`` and ``repeat`` know where it ends, and
-refuse to cut it off.
+refuse to cut it off. One that says at which counts it turns, ``Timed(value, length, turns=(warmup_steps,))``, knows its
+largest value, ``peak``.
 """
 
 from collections.abc import Callable
@@ -34,6 +35,9 @@ from jaxopt_lessons.types import Convert, Number, Scalar, ScheduleFn
 
 P = ParamSpec("P")
 
+_LAST = 2**31 - 1
+"""The last count."""
+
 
 class Timed(NamedTuple):
     """What the function of a schedule with an end or with boundaries returns. Counts may be tracers.
@@ -44,12 +48,18 @@ class Timed(NamedTuple):
       boundary: the last count at which something begins, such as the decay after a warm-up: to stop before it would be
         a mistake.
       rests: whether one without an end stays as it is from ``boundary`` on.
+      turns: counts, or arrays of counts, between which it only rises or only falls, as it does before the first of them
+        and from the last one on; None if they are not known. Counts at which it does not turn do no harm.
+      endless: whether it turns again and again after that. Then the largest and the smallest of all its values are at
+        the turns, or at count 0.
     """
 
     value: Callable[[jax.Array], Any]
     length: Any = None
     boundary: Any = 0
     rests: bool = False
+    turns: tuple[Any, ...] | None = None
+    endless: bool = False
 
 
 class Schedule(Value):
@@ -75,6 +85,24 @@ class Schedule(Value):
     def length(self) -> Any:
         """After how many updates it is over and stays as it is; None for one without an end, such as a constant."""
         return self.timed.length
+
+    @property
+    def peak(self) -> Any:
+        """The largest of its values, at whichever count that is; None if it is not known, as for a function.
+
+        It is known of every schedule of this library, also of one with another time, with limits, or after another,
+        and of its products and sums with numbers; not of the product or sum of two schedules that both change. Of one
+        that grows without a limit it is that at count ``2^31 - 1``, or infinite.
+
+        >>> (2 * jl.warmup_cosine_decay_schedule(0.0, 0.25, warmup_steps=100, decay_steps=900)).peak
+        Array(0.5, dtype=float32)
+        """
+        turns = self.timed.turns
+        if turns is None:
+            return None
+        counts = [min(turn, _LAST) if isinstance(turn, int) else turn for turn in (0, *turns, _LAST)]
+        counts = [jnp.ravel(jnp.asarray(count).astype(jnp.int32)) for count in counts]
+        return jnp.max(self(jnp.concatenate(counts)))
 
     def _finish(self, made: Any) -> Timed:
         timed = made if isinstance(made, Timed) else Timed(made)
@@ -192,7 +220,7 @@ def constant_schedule(value: Scalar) -> Any:
     >>> constant_schedule(0.1)(1000)
     Array(0.1, dtype=float32)
     """
-    return Timed(lambda count: jnp.broadcast_to(numerics.as_float(value), jnp.shape(count)), rests=True)
+    return Timed(lambda count: jnp.broadcast_to(numerics.as_float(value), jnp.shape(count)), rests=True, turns=())
 
 
 def as_schedule(owner: str, value: Any) -> Schedule:

@@ -28,7 +28,11 @@ def step_decay(init_value: Scalar, transition_steps: Steps, decay_rate: Positive
     >>> step_decay(1.0, transition_steps=2, decay_rate=0.5)(jnp.arange(6))
     Array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25], dtype=float32)
     """
-    return lambda count: init_value * jnp.power(decay_rate, numerics.as_float(count // transition_steps))
+
+    def value(count: jax.Array) -> jax.Array:
+        return init_value * jnp.power(decay_rate, numerics.as_float(count // transition_steps))
+
+    return Timed(value, turns=())
 
 
 @schedule
@@ -42,7 +46,7 @@ def halving_schedule(init_value: Scalar, transition_steps: Steps) -> Any:
     >>> halving_schedule(0.8, transition_steps=2)(jnp.arange(6))
     Array([0.8, 0.8, 0.4, 0.4, 0.2, 0.2], dtype=float32)
     """
-    return lambda count: init_value * jnp.exp2(-numerics.as_float(count // transition_steps))
+    return Timed(lambda count: init_value * jnp.exp2(-numerics.as_float(count // transition_steps)), turns=())
 
 
 @schedule
@@ -68,4 +72,4 @@ def multistep_decay(init_value: Scalar, milestones: Sequence[Offset], decay_rate
             passed = passed + jnp.where(count < milestone, 0.0, 1.0)
         return init_value * jnp.power(decay_rate, passed)
 
-    return Timed(value, boundary=milestones[-1] if milestones else 0, rests=True)
+    return Timed(value, boundary=milestones[-1] if milestones else 0, rests=True, turns=())

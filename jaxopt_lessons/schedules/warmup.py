@@ -38,7 +38,7 @@ def warmup(steps: Steps, peak_value: Scalar = 1.0, *, from_zero: bool) -> Any:
         done = jnp.minimum(count, steps) if from_zero else jnp.minimum(count, steps - 1) + 1
         return peak_value * numerics.ratio(done, steps)
 
-    return Timed(value, steps)
+    return Timed(value, steps, turns=())
 
 
 @schedule
@@ -57,4 +57,4 @@ def warmup_constant_schedule(init_value: Scalar, peak_value: Scalar, warmup_step
     def value(count: jax.Array) -> jax.Array:
         return numerics.toward(init_value, peak_value, numerics.ratio(jnp.minimum(count, warmup_steps), warmup_steps))
 
-    return Timed(value, boundary=warmup_steps, rests=True)
+    return Timed(value, boundary=warmup_steps, rests=True, turns=())

@@ -86,4 +86,4 @@ def wsd_schedule(
             down = numerics.toward(end_value, peak_value, shape(done, decay_steps - done))
         return jnp.where(count < warmup_steps, up, down)
 
-    return Timed(value, start + decay_steps, boundary=start)
+    return Timed(value, start + decay_steps, boundary=start, turns=(warmup_steps, start))

@@ -4,9 +4,8 @@ import numpy as np
 import optax
 
 import jaxopt_lessons as jl
-from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.case import Case, at
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_acprop(grads, params, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16):
@@ -19,9 +18,21 @@ def scale_by_acprop(grads, params, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16):
     return updates
 
 
-def acprop(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, weight_decay=0.0, mask=None):
+def acprop(
+    grads,
+    params,
+    learning_rate,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-16,
+    eps_root=1e-16,
+    weight_decay=0.0,
+    mask=None,
+    *,
+    decay="lr",
+):
     directions = scale_by_acprop(grads, params, b1, b2, eps, eps_root)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 ACPROP = {"b1": 0.7, "b2": 0.9, "eps": 1e-2, "eps_root": 1e-2}
@@ -40,9 +51,10 @@ CASES = [
         "acprop",
         acprop,
         {"learning_rate": 0.1, "b2": 0.99},
-        {"learning_rate": 0.3, **ACPROP, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **ACPROP, **DECAY},
         needs_params=True,
         fields=frozenset({"count", "mu", "nu"}),
+        beyond=frozenset({"decay"}),
         optax=optax.contrib.acprop,
         minimizes={"learning_rate": jl.exponential_decay(0.1, 100, 0.5)},
     ),

@@ -3,9 +3,9 @@
 import numpy as np
 import optax
 
-from cases.case import Case, With, at
+from cases.case import Case, at
 from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_adam(grads, params, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, nesterov=False):
@@ -39,9 +39,10 @@ def adamw(
     mask=None,
     *,
     nesterov=False,
+    decay="lr",
 ):
     directions = scale_by_adam(grads, params, b1, b2, eps, eps_root, nesterov=nesterov)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 ADAM = {"b1": 0.8, "b2": 0.9, "eps": 1e-2, "eps_root": 1e-2, "nesterov": True}
@@ -71,10 +72,11 @@ CASES = [
         "adamw",
         adamw,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **ADAM, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **ADAM, **DECAY},
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "mu", "nu"}),
+        beyond=frozenset({"decay"}),
         optax=optax.adamw,
         minimizes={"learning_rate": 0.1, "weight_decay": 0.0},
     ),

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.case import Case, at
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_adam_atan2(grads, params, b1=0.9, b2=0.999, a=1.27, b=1.0, mu_dtype=None):
@@ -18,10 +17,21 @@ def scale_by_adam_atan2(grads, params, b1=0.9, b2=0.999, a=1.27, b=1.0, mu_dtype
 
 
 def adam_atan2(
-    grads, params, learning_rate, b1=0.9, b2=0.999, a=1.27, b=1.0, mu_dtype=None, weight_decay=0.0, mask=None
+    grads,
+    params,
+    learning_rate,
+    b1=0.9,
+    b2=0.999,
+    a=1.27,
+    b=1.0,
+    mu_dtype=None,
+    weight_decay=0.0,
+    mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_adam_atan2(grads, params, b1, b2, a, b)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 ATAN2 = {"b1": 0.8, "b2": 0.9, "a": 1.0, "b": 2.0}
@@ -42,7 +52,7 @@ CASES = [
         "adam_atan2",
         adam_atan2,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **ATAN2, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **ATAN2, **DECAY},
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "mu", "nu"}),

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from cases.case import Case, With, at
+from cases.case import Case, at
 from cases.layerwise import AXES
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_adam_mini(grads, params, b1=0.9, b2=0.999, eps=1e-8, mu_dtype=None, *, blocks=None):
@@ -31,9 +30,10 @@ def adam_mini(
     mask=None,
     *,
     blocks=None,
+    decay="lr",
 ):
     directions = scale_by_adam_mini(grads, params, b1, b2, eps, blocks=blocks)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 def one_block(path, leaf):
@@ -61,8 +61,7 @@ CASES = [
         {
             "learning_rate": 0.3,
             **ADAM_MINI,
-            "weight_decay": 0.3,
-            "mask": With(False, {"weight_decay": 0.3}),
+            **DECAY,
         },
         dtypes=("mu_dtype",),
         needs_params=True,

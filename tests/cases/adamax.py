@@ -3,9 +3,9 @@
 import numpy as np
 import optax
 
-from cases.case import Case, With, at
+from cases.case import Case, at
 from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_adamax(grads, params, b1=0.9, b2=0.999, eps=1e-8):
@@ -22,9 +22,9 @@ def adamax(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-8):
     return scale_by_learning_rate(scale_by_adamax(grads, params, b1, b2, eps), params, learning_rate)
 
 
-def adamaxw(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-4, mask=None):
+def adamaxw(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-4, mask=None, *, decay="lr"):
     directions = scale_by_adamax(grads, params, b1, b2, eps)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 ADAMAX = {"b1": 0.8, "b2": 0.9, "eps": 0.1}
@@ -45,9 +45,10 @@ CASES = [
         "adamaxw",
         adamaxw,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **ADAMAX, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **ADAMAX, **DECAY},
         needs_params=True,
         fields=FIELDS,
+        beyond=frozenset({"decay"}),
         optax=optax.adamaxw,
         minimizes={"learning_rate": 0.1, "weight_decay": 0.0},
     ),

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.case import Case, at
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_adan(grads, params, b1=0.98, b2=0.92, b3=0.99, eps=1e-8, eps_root=0.0):
@@ -31,9 +30,11 @@ def adan(
     eps_root=1e-8,
     weight_decay=0.0,
     mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_adan(grads, params, b1, b2, b3, eps, eps_root)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 ADAN = {"b1": 0.8, "b2": 0.7, "b3": 0.9, "eps": 1e-2, "eps_root": 1e-2}
@@ -53,7 +54,7 @@ CASES = [
         "adan",
         adan,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **ADAN, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **ADAN, **DECAY},
         needs_params=True,
         fields=frozenset({"m", "v", "n", "g", "t", "count"}),
         minimizes={"learning_rate": 0.1},

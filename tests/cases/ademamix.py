@@ -3,9 +3,8 @@
 import numpy as np
 import optax
 
-from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.case import Case, at
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_ademamix(grads, params, b1=0.9, b2=0.999, b3=0.9999, alpha=6.0, eps=1e-8, eps_root=0.0, mu_dtype=None):
@@ -33,9 +32,11 @@ def ademamix(
     mu_dtype=None,
     weight_decay=0.0,
     mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_ademamix(grads, params, b1, b2, b3, alpha, eps, eps_root)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 def scale_by_simplified_ademamix(grads, params, b1=0.99, b2=0.95, alpha=0.0, eps=1e-8, eps_root=0.0):
@@ -59,15 +60,16 @@ def simplified_ademamix(
     eps_root=0.0,
     weight_decay=0.0,
     mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_simplified_ademamix(grads, params, b1, b2, alpha, eps, eps_root)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 ARGUMENTS = {"b3": 0.99}  # With the default the slow average does not count yet.
 ADEMAMIX = {"b1": 0.8, "b2": 0.9, "b3": 0.95, "alpha": 20.0, "eps": 1e-2, "eps_root": 1e-2}
 SIMPLIFIED = {"b1": 0.8, "b2": 0.7, "alpha": 2.0, "eps": 1e-2, "eps_root": 1e-2}
-DECAY = {"weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})}
 
 CASES = [
     Case(
@@ -88,6 +90,7 @@ CASES = [
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "count_m2", "m1", "m2", "nu"}),
+        beyond=frozenset({"decay"}),
         optax=optax.contrib.ademamix,
         minimizes={"learning_rate": 0.1, "b3": 0.99, "alpha": 2.0},
     ),
@@ -107,6 +110,7 @@ CASES = [
         {"learning_rate": 0.3, **SIMPLIFIED, **DECAY},
         needs_params=True,
         fields=frozenset({"m", "n", "t", "count"}),
+        beyond=frozenset({"decay"}),
         optax=optax.contrib.simplified_ademamix,
         minimizes={"learning_rate": 0.01, "b1": 0.9, "b2": 0.99},
     ),

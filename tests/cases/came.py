@@ -5,8 +5,7 @@ import numpy as np
 import jaxopt_lessons as jl
 from cases.case import Case, With, at
 from cases.layerwise import AXES, rms
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_came(
@@ -52,9 +51,11 @@ def came(
     mu_dtype=None,
     weight_decay=0.0,
     mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_came(grads, params, b1, b2, b3, eps, eps_confidence, clipping_threshold)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 CLIPPING = With(0.3, {"eps_confidence": 0.1})  # without an eps the direction has no scale to clip
@@ -81,8 +82,7 @@ CASES = [
         {
             "learning_rate": 0.3,
             **CAME,
-            "weight_decay": 0.3,
-            "mask": With(False, {"weight_decay": 0.3}),
+            **DECAY,
         },
         dtypes=("mu_dtype",),
         needs_params=True,

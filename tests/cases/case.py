@@ -32,6 +32,7 @@ class Case:
       needs_params: whether ``update`` needs ``params``.
       fields: the field names of its states, from the glossary in ``jaxopt_lessons.types``.
       optax: the same transformation made by optax, called with the same arguments.
+      beyond: the arguments that it does not have.
       minimizes: arguments with which it minimizes a quadratic bowl; None if it is not an optimizer.
       scheduled: first values of the schedules in tests, or both, for arguments with which 0.5 and 0.25 make no
         difference.
@@ -57,6 +58,7 @@ class Case:
     per_example: bool = False
     fields: frozenset[str] = frozenset()
     optax: Callable[..., Any] | None = None
+    beyond: frozenset[str] = frozenset()
     minimizes: Mapping[str, Any] | None = None
     scheduled: Mapping[str, float | tuple[float, float]] = field(default_factory=dict)
     hides: tuple[float, ...] = ()

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.case import Case, at
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_laprop(grads, params, b1=0.9, b2=0.999, eps=1e-15, mu_dtype=None):
@@ -17,9 +16,11 @@ def scale_by_laprop(grads, params, b1=0.9, b2=0.999, eps=1e-15, mu_dtype=None):
     return updates
 
 
-def laprop(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-15, mu_dtype=None, weight_decay=0.0, mask=None):
+def laprop(
+    grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-15, mu_dtype=None, weight_decay=0.0, mask=None, *, decay="lr"
+):
     directions = scale_by_laprop(grads, params, b1, b2, eps)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 LAPROP = {"b1": 0.7, "b2": 0.8, "eps": 1e-2}
@@ -40,7 +41,7 @@ CASES = [
         "laprop",
         laprop,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **LAPROP, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **LAPROP, **DECAY},
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "mu", "nu"}),

@@ -5,8 +5,7 @@ import optax
 
 import jaxopt_lessons as jl
 from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 LIMITS = {"hard": np.sign, "smooth": np.tanh, "refined": lambda x: np.sign(x) * np.minimum(np.abs(x), 1)}
 
@@ -20,9 +19,9 @@ def scale_by_lion(grads, params, b1=0.9, b2=0.99, mu_dtype=None, *, mode="hard",
     return updates
 
 
-def lion(grads, params, learning_rate, b1=0.9, b2=0.99, mu_dtype=None, weight_decay=1e-3, mask=None):
+def lion(grads, params, learning_rate, b1=0.9, b2=0.99, mu_dtype=None, weight_decay=1e-3, mask=None, *, decay="lr"):
     directions = scale_by_lion(grads, params, b1, b2)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 LION = {"b1": 0.5, "b2": 0.8}
@@ -41,8 +40,9 @@ CASES = [
         "lion",
         lion,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **LION, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **LION, **DECAY},
         needs_params=True,
+        beyond=frozenset({"decay"}),
         optax=optax.lion,
         minimizes={"learning_rate": jl.linear_schedule(0.03, 0.0, 500), "weight_decay": 0.0},
         **FACTS,

@@ -3,9 +3,8 @@
 import numpy as np
 
 from cases.adam import scale_by_adam
-from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.case import Case, at
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_mars(grads, params, b1=0.95, b2=0.99, gamma=0.025, eps=1e-8, mu_dtype=None):
@@ -27,9 +26,11 @@ def mars(
     mu_dtype=None,
     weight_decay=0.0,
     mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_mars(grads, params, b1, b2, gamma, eps)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 MARS = {"b1": 0.8, "b2": 0.9, "gamma": 0.1, "eps": 1e-2}
@@ -50,7 +51,7 @@ CASES = [
         "mars",
         mars,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **MARS, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **MARS, **DECAY},
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "mu", "nu", "previous_gradient"}),

@@ -4,8 +4,9 @@ import numpy as np
 import optax
 
 from cases import adam
-from cases.case import Case, With, at
+from cases.case import Case, at
 from cases.scale import scale_by_learning_rate
+from cases.weight_decay import DECAY
 
 
 def nadam(grads, params, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None):
@@ -23,8 +24,11 @@ def nadamw(
     mu_dtype=None,
     weight_decay=1e-4,
     mask=None,
+    *,
+    decay="lr",
 ):
-    return adam.adamw(grads, params, learning_rate, b1, b2, eps, eps_root, None, weight_decay, mask, nesterov=True)
+    rest = {"nesterov": True, "decay": decay}
+    return adam.adamw(grads, params, learning_rate, b1, b2, eps, eps_root, None, weight_decay, mask, **rest)
 
 
 def scale_by_nadam(grads, params, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, momentum_decay=4e-3):
@@ -65,10 +69,11 @@ CASES = [
         "nadamw",
         nadamw,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **MOMENTS, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **MOMENTS, **DECAY},
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "mu", "nu"}),
+        beyond=frozenset({"decay"}),
         optax=optax.nadamw,
         minimizes={"learning_rate": 0.1, "weight_decay": 0.0},
     ),

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cases.case import Case, With, at
+from cases.case import Case, at
 from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 
 def scale_by_qhm(grads, params, b1=0.999, nu=0.7, mu_dtype=None):
@@ -42,9 +42,11 @@ def qhadam(
     mu_dtype=None,
     weight_decay=0.0,
     mask=None,
+    *,
+    decay="lr",
 ):
     directions = scale_by_qhadam(grads, params, b1, b2, nu1, nu2, eps)
-    return scale_by_learning_rate(add_decayed_weights(directions, params, weight_decay, mask), params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, mask, decay)
 
 
 QHM = {"b1": 0.9, "nu": 0.4}
@@ -86,7 +88,7 @@ CASES = [
         "qhadam",
         qhadam,
         {"learning_rate": 0.1},
-        {"learning_rate": 0.3, **QHADAM, "weight_decay": 0.3, "mask": With(False, {"weight_decay": 0.3})},
+        {"learning_rate": 0.3, **QHADAM, **DECAY},
         dtypes=("mu_dtype",),
         needs_params=True,
         fields=frozenset({"count", "mu", "nu"}),

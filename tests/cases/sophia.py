@@ -7,8 +7,7 @@ import optax
 
 import jaxopt_lessons as jl
 from cases.case import Case, With, at
-from cases.scale import scale_by_learning_rate
-from cases.weight_decay import add_decayed_weights
+from cases.weight_decay import DECAY, decayed_step
 
 CURVATURE = 2.0
 
@@ -65,12 +64,12 @@ def sophia(
     mu_dtype=None,
     *,
     obj_fn,
+    decay="lr",
 ):
     directions = scale_by_sophia(
         grads, params, b1, b2, eps, gamma, clip_threshold, update_interval, hessian_diagonal_fn, obj_fn=obj_fn
     )
-    decayed = add_decayed_weights(directions, params, weight_decay, weight_decay_mask)
-    return scale_by_learning_rate(decayed, params, learning_rate)
+    return decayed_step(directions, params, learning_rate, weight_decay, weight_decay_mask, decay)
 
 
 def _ones(updates, state, params=None, **extra):
@@ -125,11 +124,13 @@ CASES = [
             **SOPHIA,
             "weight_decay": 0.3,
             "weight_decay_mask": With(False, {"weight_decay": 0.3}),
+            "decay": DECAY["decay"],
         },
         dtypes=("mu_dtype",),
         extras={"obj_fn": bowl},
         needs_params=True,
         fields=frozenset({"count", "mu", "nu", "hessian_fn_state"}),
+        beyond=frozenset({"decay"}),
         optax=optax.contrib.sophia,
     ),
 ]
