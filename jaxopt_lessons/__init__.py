@@ -8,6 +8,7 @@ from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, P
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
 from jaxopt_lessons.hyperparameters import hyperparams, set_hyperparams
 from jaxopt_lessons.inspect.explain import Explanation, explain
+from jaxopt_lessons.inspect.plot import plot
 from jaxopt_lessons.interop.convert_state import convert_state
 from jaxopt_lessons.measure import Measure, measure_with_ema
 from jaxopt_lessons.named_state import load_state_dict, state_dict

@@ -146,7 +146,9 @@ def _does_in_words(tx: GradientTransformation) -> str:
 def _arguments(node: Node) -> Iterator[tuple[str, str]]:
     """Hyperparameters, all of them, and settings that are not as they are by default."""
     numbers = node.tx.hyperparameters
-    inside = {child.argument for child in node.children} | ({"rules"} if node.tx.made_by(groups) else set())
+    inside = {child.argument for child in node.children}
+    inside |= {"rules", "default"} if node.tx.made_by(groups) else set()
+    inside |= {"init", "update"} if node.tx.made_by(pair_of_functions) else set()
     for name, value in node.tx.arguments.items():
         if name in numbers and isinstance(value, tuple):
             yield from ((f"{node.name}.{name}.{i}", _show(item)) for i, item in enumerate(value))

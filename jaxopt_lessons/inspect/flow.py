@@ -60,13 +60,20 @@ def every(node: Node) -> Iterator[Node]:
         yield from every(child)
 
 
+class Preset(NamedTuple):
+    """One use of a preset: two of one name are two."""
+
+    name: str
+    number: int
+
+
 class Stage(NamedTuple):
     """A primitive transformation on the way of the updates.
 
     Attributes:
       tx: the transformation.
       owner: the name of what somebody wrote and this is, or is a part of.
-      preset: the number of the preset of the library that it is a part of; None: it stands by itself.
+      preset: the preset of the library that it is a part of; None: it stands by itself.
       does: what it does to the updates.
       leaves: the paths of the leaves that it does it to.
       before: the stages that the updates have passed when they arrive.
@@ -75,7 +82,7 @@ class Stage(NamedTuple):
 
     tx: GradientTransformation
     owner: str
-    preset: int | None
+    preset: Preset | None
     does: Does
     leaves: frozenset[str]
     before: tuple["Stage", ...]
@@ -84,11 +91,10 @@ class Stage(NamedTuple):
     @property
     def title(self) -> str:
         """How to call it: ``adamw``, or ``the weight decay of adamw``."""
-        if self.owner.rpartition(".")[2].startswith(self.tx.name):
-            return self.owner
-        if self.does & Does.DECAYS and not self.does & Does.SETS_RATE:
-            return f"the weight decay of {self.owner}"
-        return f"{self.tx.name} of {self.owner}" if self.preset is None else self.owner
+        name = self.tx.name if self.preset is None else self.preset.name
+        title = self.owner if self.owner.rpartition(".")[2].startswith(name) else f"{name} of {self.owner}"
+        decays = self.preset is not None and self.does & Does.DECAYS and not self.does & Does.SETS_RATE
+        return f"the weight decay of {title}" if decays else title
 
 
 class Way(NamedTuple):
@@ -129,14 +135,14 @@ class _Place(NamedTuple):
       params: the parameters there, with None for those that do not come there.
       within: the wrappers around.
       owner: the name of the last node.
-      preset: the number of the preset inside which it is.
+      preset: the preset inside which it is, the outermost one.
       nodes: what somebody wrote inside of it.
     """
 
     params: Params
     within: tuple[Stage, ...]
     owner: str
-    preset: int | None
+    preset: Preset | None
     nodes: tuple[Node, ...]
 
 
@@ -154,7 +160,7 @@ class _Walk:
         if tx.assembled is not None:
             if at.preset is None and tx._factory.__module__.split(".")[0] == PACKAGE:
                 self._presets += 1
-                at = at._replace(preset=self._presets)
+                at = at._replace(preset=Preset(tx.name, self._presets))
             return self.through(tx.assembled, before, at)
         if tx.made_by(chain) or tx.made_by(named_chain):
             return self._one_after_the_other(tx, before, at)
