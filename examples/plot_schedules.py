@@ -48,7 +48,7 @@ GALLERY = {
     },
     "curves without an end": {
         "exponential_decay": jl.exponential_decay(PEAK, 300, 0.5),
-        "noam": jl.noam_schedule(512, 200, factor=PEAK / jl.noam_schedule(512, 200)(200)),
+        "noam": jl.noam_schedule(512, 200, factor=PEAK / jl.noam_schedule(512, 200)(199)),
     },
     "up and down, once": {
         "cosine_onecycle": jl.cosine_onecycle_schedule(STEPS, PEAK),

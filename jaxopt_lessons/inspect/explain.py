@@ -28,6 +28,8 @@ from jaxopt_lessons.wrappers.groups import groups
 MANY = 24
 """So many leaves are listed one by one; more of them in groups of equals."""
 
+FROZEN = "frozen"
+
 
 class Explanation(NamedTuple):
     """What ``explain`` found out. It prints as text, and as tables in a notebook.
@@ -90,7 +92,7 @@ def explain(tx: Any, params: Params, *, steps: int | None = None, every_leaf: bo
     extra = rules.extra_arguments(tx)
     total = sum(map(_bytes, jax.tree.leaves(state)))
     shared = total - sum(leaf.state_bytes for leaf in leaves)
-    parameters = sum(leaf.size for leaf in leaves if leaf.is_trained)
+    parameters = sum(leaf.size for leaf in leaves if leaf.is_parameter)
     sections = (
         Section(_summary(leaves, parameters, total)),
         Section("What happens to a gradient, in this order", tuple(_listing(node, 0, set()))),
@@ -102,10 +104,13 @@ def explain(tx: Any, params: Params, *, steps: int | None = None, every_leaf: bo
 
 
 def _summary(leaves: list["_Leaf"], parameters: int, total: int) -> str:
-    per_parameter = f", {total / parameters:.4g} a parameter" if parameters else ""
+    frozen = sum(leaf.size for leaf in leaves if leaf.notes == FROZEN)
+    share = total / parameters if parameters else 0.0
     return (
-        f"{_count(len(leaves), 'leaf', 'leaves')}, {_count(parameters, 'parameter')}, "
-        f"{_count(total, 'byte')} of state{per_parameter}"
+        f"{_count(len(leaves), 'leaf', 'leaves')}, {_count(parameters, 'parameter')}"
+        + (f" ({frozen:,} frozen)" if frozen else "")
+        + f", {_count(total, 'byte')} of state"
+        + (f", {share:.4g} a parameter" if share >= 0.01 else "")
     )
 
 
@@ -199,7 +204,7 @@ class _Leaf(NamedTuple):
     group: str
     notes: str
     state_bytes: int
-    is_trained: bool
+    is_parameter: bool
 
 
 def _leaves(tx: GradientTransformation, state: State, params: Params, way: Way) -> list[_Leaf]:
@@ -224,7 +229,7 @@ def _notes(path: str, way: Way) -> Iterator[str]:
         stage.does & (Does.DECAYS | Does.ADDS_NOISE) and any(stop in stage.before for stop in stops) for stage in stages
     )
     if stops and not moved:
-        yield "frozen"
+        yield FROZEN
         return
     if any(stage.does & Does.DESCENDS for stage in way.stages) and not any(
         stage.does & (Does.DESCENDS | Does.UNKNOWN) for stage in stages
@@ -331,6 +336,8 @@ def _usage(way: Way, others: bool, extra: Any) -> Iterator[Line]:
     if others:
         owners = [stage.owner for stage in way.stages if stage.does & Does.FOLLOWS_WEIGHTS]
         whose = f", kept by {owners[-1]}" if owners else ""
-        yield Line(0, "eval_params(tx, state, params)", f"The weights to evaluate{whose}; params are those that are trained.")
+        yield Line(
+            0, "eval_params(tx, state, params)", f"The weights to evaluate{whose}; params are those that are trained."
+        )
     else:
         yield Line(0, "params", "The weights to evaluate are those that are trained.")

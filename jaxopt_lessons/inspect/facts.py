@@ -176,7 +176,7 @@ class Fact(NamedTuple):
     """
 
     does: Does
-    off: Mapping[str, Does] = {}  # noqa: RUF012
+    off: Mapping[str, Does] = {}
     turns: str | None = None
     aside: tuple[str, ...] = ()
 
@@ -325,7 +325,7 @@ def _is_off(value: Any) -> bool:
 def _is_negative(value: Any) -> bool:
     """Whether a number is below 0, or a schedule somewhere in its first hundred updates."""
     if callable(value):
-        return any(float(value(np.int32(count))) < 0 for count in (0, 1, 10, 100))
+        return any(np.any(np.less(value(np.int32(count)), 0)) for count in (0, 1, 10, 100))
     return _is_known(value) and bool(np.any(np.less(value, 0)))
 
 

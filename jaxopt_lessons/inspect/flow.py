@@ -21,7 +21,7 @@ from jaxopt_lessons.wrappers.masked import masked
 from jaxopt_lessons.wrappers.named_chain import named_chain
 from jaxopt_lessons.wrappers.partition import partition
 
-PACKAGE = __package__.split(".")[0]
+PACKAGE = __name__.split(".")[0]
 
 
 class Node(NamedTuple):
@@ -183,7 +183,9 @@ class _Walk:
                     left += self.through(inner, before + left, there)
         return left if tx.made_by(masked) else (*left, stage)
 
-    def _one_after_the_other(self, tx: GradientTransformation, before: tuple[Stage, ...], at: _Place) -> tuple[Stage, ...]:
+    def _one_after_the_other(
+        self, tx: GradientTransformation, before: tuple[Stage, ...], at: _Place
+    ) -> tuple[Stage, ...]:
         left: tuple[Stage, ...] = ()
         nodes = list(at.nodes)
         for inner in (value for _, value in values_inside(tx) if isinstance(value, GradientTransformation)):

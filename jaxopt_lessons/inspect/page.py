@@ -60,7 +60,7 @@ def _lines(lines: tuple[Line, ...]) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    rows = [row for row in (table.header, *table.rows)]
+    rows = [table.header, *table.rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.header))]
     spare = WIDTH - 2 - sum(widths) - 2 * (len(widths) - 1)
     widest = widths.index(max(widths))
@@ -95,11 +95,14 @@ def _html_section(section: Section) -> str:
 
 
 def _html_line(line: Line) -> str:
-    left = f'<td style="text-align:left;padding-left:{1.5 * line.indent + 0.5:g}em"><code>{html.escape(line.left)}</code></td>'
+    indent = f"padding-left:{1.5 * line.indent + 0.5:g}em"
+    left = f'<td style="text-align:left;{indent}"><code>{html.escape(line.left)}</code></td>'
     return f'<tr>{left}<td style="text-align:left">{html.escape(line.right)}</td></tr>'
 
 
 def _html_row(kind: str, row: tuple[str, ...]) -> str:
     sides = ["left"] * (len(row) - 1) + ["right"]
-    cells = (f'<{kind} style="text-align:{side}">{html.escape(cell)}</{kind}>' for cell, side in zip(row, sides, strict=True))
+    cells = (
+        f'<{kind} style="text-align:{side}">{html.escape(cell)}</{kind}>' for cell, side in zip(row, sides, strict=True)
+    )
     return f"<tr>{''.join(cells)}</tr>"

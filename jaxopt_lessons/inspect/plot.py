@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _checks
@@ -103,7 +104,9 @@ def plot(
         if i == len(axes) - 1:
             axis.set_xlabel("updates")
         if i == 0 and steps_per_epoch is not None:
-            epochs = axis.secondary_xaxis("top", functions=(lambda x: x / steps_per_epoch, lambda x: x * steps_per_epoch))
+            epochs = axis.secondary_xaxis(
+                "top", functions=(lambda x: x / steps_per_epoch, lambda x: x * steps_per_epoch)
+            )
             epochs.set_xlabel("epochs")
     if constants:
         _list_constants(figure, list(_constants(thing)))
@@ -187,7 +190,7 @@ def _constants(thing: Any) -> Iterator[str]:
 def _points(schedule: Schedule, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts and values to draw."""
     counts = np.arange(steps, dtype=np.int32)
-    values = np.asarray(jax.vmap(schedule)(counts), np.float64)
+    values = np.asarray(jax.vmap(schedule)(jnp.asarray(counts)), np.float64)
     kept = _telling(values)
     return counts[kept], values[kept]
 

@@ -72,8 +72,8 @@ RULES = (
     Rule(
         Does.ADAPTS,
         Does.CLIPS,
-        "{then} comes after {first}: it limits steps that are scaled already, and a huge gradient is in the averages by "
-        "then. Put it before.",
+        "{then} comes after {first}: it limits steps that are scaled already, and a huge gradient is in the averages "
+        "by then. Put it before.",
     ),
     Rule(
         Does.DECAYS,
@@ -126,8 +126,8 @@ RULES = (
     Rule(
         Does.FOLLOWS_WEIGHTS,
         ANYTHING,
-        "{then} comes after {first}, which keeps weights of its own and takes its steps for those that are made; {then} "
-        "changes them. Put it before, or inside {first}.",
+        "{then} comes after {first}, which keeps weights of its own and takes its steps for those that are made; "
+        "{then} changes them. Put it before, or inside {first}.",
     ),
     Rule(
         Does.PROJECTS,
@@ -204,8 +204,8 @@ def _no_step(way: Way) -> Iterator[str]:
         if wants and known and not any(other.does & Does.DESCENDS for other in on_leaves) and not told:
             told.add(stage.owner)
             yield (
-                f"nothing turns the sign of what {stage.title} returns: added to the weights it climbs. End the chain with "
-                "scale_by_learning_rate(learning_rate)."
+                f"nothing turns the sign of what {stage.title} returns: added to the weights it climbs. End the chain "
+                "with scale_by_learning_rate(learning_rate)."
             )
 
 
@@ -258,4 +258,3 @@ def extra_arguments(tx: GradientTransformation) -> Mapping[str, list[str]]:
             if one.name not in found.setdefault(name, []):
                 found[name].append(one.name)
     return found
-

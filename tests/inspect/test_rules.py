@@ -1,9 +1,8 @@
-"""Warnings about suspicious orders: each rule fires where it must, is silent beside it, and on all that is published."""
+"""Warnings about suspicious orders: each rule fires where it must, and is silent beside it and on all optimizers."""
 
 import inspect
 
 import cases
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -30,26 +29,53 @@ def is_kernel(path, leaf):
 FIRES = {
     "after accumulation": (jl.chain(jl.MultiSteps(ADAM, 4), RATE), "scale_by_learning_rate comes after MultiSteps"),
     "two rates": (jl.chain(jl.sgd(0.1), jl.prodigy()), "sgd returns a step, learning rate included, and prodigy"),
-    "two rates of one name": (jl.chain(jl.sgd(0.1), jl.sgd(0.1)), "sgd returns a step, learning rate included, and sgd_2"),
-    "decay after the rate": (jl.chain(jl.adam(0.1), DECAY), "add_decayed_weights comes after adam, which turned the sign"),
+    "two rates of one name": (
+        jl.chain(jl.sgd(0.1), jl.sgd(0.1)),
+        "sgd returns a step, learning rate included, and sgd_2",
+    ),
+    "decay after the rate": (
+        jl.chain(jl.adam(0.1), DECAY),
+        "add_decayed_weights comes after adam, which turned the sign",
+    ),
     "noise after the rate": (jl.chain(jl.sgd(0.1), jl.add_noise(0.1, 0.5)), "add_noise comes after sgd: the noise"),
     "plateau before adam": (
         jl.chain(jl.reduce_on_plateau(), jl.adam(0.1)),
         "adam comes after reduce_on_plateau and makes steps whose size",
     ),
     "rate before normalization": (jl.chain(RATE, jl.normalize()), "normalize comes after scale_by_learning_rate and"),
-    "momentum after the rate": (jl.chain(RATE, MOMENTUM), "trace comes after scale_by_learning_rate and averages steps"),
-    "clipping of steps": (jl.chain(jl.adamw(0.1), CLIP), "clip_by_global_norm comes after adamw: it limits steps, learn"),
-    "clipping of leaves of steps": (jl.chain(jl.sgd(0.1), jl.clip_by_block_rms(1.0)), "clip_by_block_rms comes after sgd:"),
-    "clipping of directions": (jl.chain(ADAM, CLIP, RATE), "clip_by_global_norm comes after scale_by_adam: it limits ste"),
+    "momentum after the rate": (
+        jl.chain(RATE, MOMENTUM),
+        "trace comes after scale_by_learning_rate and averages steps",
+    ),
+    "clipping of steps": (
+        jl.chain(jl.adamw(0.1), CLIP),
+        "clip_by_global_norm comes after adamw: it limits steps, learn",
+    ),
+    "clipping of leaves of steps": (
+        jl.chain(jl.sgd(0.1), jl.clip_by_block_rms(1.0)),
+        "clip_by_block_rms comes after sgd:",
+    ),
+    "clipping of directions": (
+        jl.chain(ADAM, CLIP, RATE),
+        "clip_by_global_norm comes after scale_by_adam: it limits ste",
+    ),
     "L2": (jl.chain(DECAY, jl.adam(0.1)), "add_decayed_weights comes before adam, which divides the decay away again"),
     "L2 before one piece": (jl.chain(DECAY, jl.prodigy()), "add_decayed_weights comes before prodigy, which divides"),
     "two momenta": (jl.chain(ADAM, MOMENTUM, RATE), "trace averages what scale_by_adam has averaged already"),
     "decay of frozen weights": (jl.chain(FREEZE, jl.adamw(0.1)), "the weight decay of adamw moves weights that freeze"),
     "healing too late": (jl.chain(ADAM, jl.zero_nans(), RATE), "zero_nans comes after scale_by_adam, whose averages"),
-    "guarding too late": (jl.chain(ADAM, jl.skip_nonfinite(RATE)), "skip_nonfinite is put around what comes after scale_"),
-    "clipping of micro-batches": (jl.chain(CLIP, jl.MultiSteps(jl.adam(0.1), 4)), "clip_by_global_norm comes before MultiSt"),
-    "averages of micro-batches": (jl.chain(ADAM, jl.MultiSteps(RATE, 4)), "scale_by_adam comes before MultiSteps and takes"),
+    "guarding too late": (
+        jl.chain(ADAM, jl.skip_nonfinite(RATE)),
+        "skip_nonfinite is put around what comes after scale_",
+    ),
+    "clipping of micro-batches": (
+        jl.chain(CLIP, jl.MultiSteps(jl.adam(0.1), 4)),
+        "clip_by_global_norm comes before MultiSt",
+    ),
+    "averages of micro-batches": (
+        jl.chain(ADAM, jl.MultiSteps(RATE, 4)),
+        "scale_by_adam comes before MultiSteps and takes",
+    ),
     "steps changed after an average": (
         jl.chain(jl.ema_params(jl.sgd(0.1)), jl.keep_params_in(project)),
         "keep_params_in comes after ema_params, which keeps weights of its own",
@@ -62,7 +88,10 @@ FIRES = {
         jl.chain(jl.clip(1.0), jl.dpsgd(0.1, 1.0, 0.0, 0)),
         "clip comes before dpsgd and sees the gradients of single examples",
     ),
-    "a guard of means": (jl.MultiSteps(jl.skip_nonfinite(jl.adam(0.1)), 4), "skip_nonfinite stands inside MultiSteps: one"),
+    "a guard of means": (
+        jl.MultiSteps(jl.skip_nonfinite(jl.adam(0.1)), 4),
+        "skip_nonfinite stands inside MultiSteps: one",
+    ),
     "momentum in schedule_free": (
         jl.schedule_free(jl.sgd(0.1, momentum=0.9), learning_rate=0.1),
         "sgd stands inside schedule_free, which has averages in the place of momentum",
@@ -73,7 +102,10 @@ FIRES = {
         jl.partition({"a": ADAM, "b": jl.sgd(0.1)}, {"kernel": "a", "bias": "b"}),
         "nothing turns the sign of what a.scale_by_adam returns",
     ),
-    "ascent": (jl.chain(ADAM, jl.scale_by_learning_rate(0.1, flip_sign=False)), "nothing turns the sign of what scale_by_a"),
+    "ascent": (
+        jl.chain(ADAM, jl.scale_by_learning_rate(0.1, flip_sign=False)),
+        "nothing turns the sign of what scale_by_a",
+    ),
     "centralized vectors": (
         jl.chain(jl.masked(jl.centralize(), {"kernel": False, "bias": True}), jl.sgd(0.1)),
         "centralize has no effect",
@@ -83,8 +115,12 @@ FIRES = {
 NEIGHBOURS = {
     "accumulation": jl.MultiSteps(jl.chain(CLIP, jl.adamw(0.1)), 4),
     "finite accumulation": jl.skip_nonfinite(jl.MultiSteps(jl.adam(0.1), 4)),
-    "accumulation that skips": jl.MultiSteps(jl.skip_nonfinite(jl.adam(0.1)), 4, should_skip_update_fn=jl.skip_not_finite),
-    "one rate, a factor and a sign": jl.chain(ADAM, jl.scale_by_schedule(jl.linear_schedule(1.0, 0.0, 9)), jl.scale(-1.0)),
+    "accumulation that skips": jl.MultiSteps(
+        jl.skip_nonfinite(jl.adam(0.1)), 4, should_skip_update_fn=jl.skip_not_finite
+    ),
+    "one rate, a factor and a sign": jl.chain(
+        ADAM, jl.scale_by_schedule(jl.linear_schedule(1.0, 0.0, 9)), jl.scale(-1.0)
+    ),
     "a negative schedule": jl.chain(ADAM, jl.scale_by_schedule(jl.linear_schedule(0.0, -1.0, 9))),
     "rates of other leaves": jl.chain(
         jl.masked(jl.sgd(0.1), is_kernel, unmasked="keep"),
@@ -218,13 +254,21 @@ def test_a_mask_that_fits_no_tree_but_the_flat_one():
     ("tx", "steps", "begins"),
     [
         (jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 50, "sgd.learning_rate takes 100 updates and is cut off after 50."),
-        (jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 150, "sgd.learning_rate is 0 from update 100 on: the last 50 of 150"),
+        (
+            jl.sgd(jl.linear_schedule(1.0, 0.0, 100)),
+            150,
+            "sgd.learning_rate is 0 from update 100 on: the last 50 of 150",
+        ),
         (jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 100, None),
         (jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 101, None),
         (jl.sgd(jl.linear_schedule(1.0, 0.1, 100)), 150, None),
         (jl.adamw(0.1, weight_decay=jl.linear_schedule(1.0, 0.0, 100)), 150, None),
         (jl.MultiSteps(jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 4), 400, None),
-        (jl.MultiSteps(jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 4), 100, "sgd.learning_rate takes 100 updates and is cut"),
+        (
+            jl.MultiSteps(jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), 4),
+            100,
+            "sgd.learning_rate takes 100 updates and is cut",
+        ),
         (jl.sgd(jl.exponential_decay(1.0, 10, 0.5)), 5, None),
         (jl.sgd(lambda count: 0.1), 5, None),
     ],
@@ -256,9 +300,13 @@ def test_update_needs_what_is_said(case):
     for name in needed:
         with pytest.raises(jl.InputError, match=f"needs {name}"):
             tx.update(grads, state, params, **{n: v for n, v in case.extras.items() if n != name})
-    jax.eval_shape(
-        lambda g, s, p: tx.update(g, s, p, **{n: case.extras[n] for n in needed})[0], grads, state, params
-    ) if set(needed) == set(case.extras) else None
+    extras = {name: value for name, value in case.extras.items() if name in needed}
+    if case.name not in NEEDS_A_MEASURE:
+        jax.eval_shape(lambda g, s, p: tx.update(g, s, p, **extras)[0], grads, state, params)
+
+
+NEEDS_A_MEASURE = {"conditionally_transform", "conditionally_mask"}
+"""Their own functions ask for an argument, which nobody can know."""
 
 
 def test_opaque_sam_needs_the_gradient_function():
@@ -282,10 +330,3 @@ def test_whether_the_weights_to_evaluate_differ(tx, differs):
     found = jl.explain(tx, PARAMS)
     assert found.evaluates_other_weights is differs
     assert ("eval_params(tx, state, params)" in str(found)) is differs
-
-
-def test_trees_of_equinox():
-    model = eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0))
-    found = jl.explain(jl.adam(0.1), model)
-    assert found.parameters == 2 * 4 + 4 + 4 * 3 + 3
-    assert found.state_bytes == 8 * found.parameters + 8
