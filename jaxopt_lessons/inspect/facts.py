@@ -52,6 +52,7 @@ from jaxopt_lessons.optimizers import (
     stable_adamw,
     yogi,
 )
+from jaxopt_lessons.schedules.schedule import as_schedule
 from jaxopt_lessons.transforms import (
     adam,
     adaptive_grad_clip,
@@ -325,7 +326,8 @@ def _is_off(value: Any) -> bool:
 def _is_negative(value: Any) -> bool:
     """Whether a number is below 0, or a schedule somewhere in its first hundred updates."""
     if callable(value):
-        return any(np.any(np.less(value(np.int32(count)), 0)) for count in (0, 1, 10, 100))
+        schedule = as_schedule("explain", value)
+        return any(float(schedule(count)) < 0 for count in (0, 1, 10, 100))
     return _is_known(value) and bool(np.any(np.less(value, 0)))
 
 

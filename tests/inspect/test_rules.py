@@ -102,6 +102,10 @@ FIRES = {
         jl.partition({"a": ADAM, "b": jl.sgd(0.1)}, {"kernel": "a", "bias": "b"}),
         "nothing turns the sign of what a.scale_by_adam returns",
     ),
+    "no sign but that of the adversary": (
+        jl.sam(ADAM, jl.sgd(0.1)),
+        "nothing turns the sign of what scale_by_adam returns",
+    ),
     "ascent": (
         jl.chain(ADAM, jl.scale_by_learning_rate(0.1, flip_sign=False)),
         "nothing turns the sign of what scale_by_a",
