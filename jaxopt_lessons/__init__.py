@@ -8,6 +8,8 @@ from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, P
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity
 from jaxopt_lessons.grid import Grid, grid
 from jaxopt_lessons.hyperparameters import hyperparams, set_hyperparams
+from jaxopt_lessons.inspect.explain import Explanation, explain
+from jaxopt_lessons.inspect.plot import plot
 from jaxopt_lessons.interop.convert_state import convert_state
 from jaxopt_lessons.interop.inject_hyperparams import InjectStatefulHyperparamsState, WrappedScheduleState
 from jaxopt_lessons.measure import Measure, measure_with_ema

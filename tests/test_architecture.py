@@ -31,7 +31,7 @@ LEVELS = [
     {"optimizers"},
     {"hyperparameters"},
     {"train"},
-    {"interop"},
+    {"inspect", "interop"},
     {"contrib"},
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""

@@ -63,7 +63,7 @@ def test_code_of_the_pages_runs(page, tmp_path, monkeypatch, capsys):
             exec(compile(block, page, "exec"), namespace)
         printed = capsys.readouterr().out.splitlines()
         shown = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
-        for line in printed:
+        for line in filter(str.strip, printed):
             expected = [s for s in shown if similar(s, line)]
             assert expected, f"{page} does not show {line!r}, but {shown}"
 

@@ -1,0 +1,1 @@
+"""Looking into optimizers before they run: what one does to which parameter, and its schedules drawn."""
