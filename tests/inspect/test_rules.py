@@ -104,7 +104,7 @@ FIRES = {
     ),
     "no sign but that of the adversary": (
         jl.sam(ADAM, jl.sgd(0.1)),
-        "nothing turns the sign of what scale_by_adam returns",
+        "nothing turns the sign of what optimizer.scale_by_adam returns",
     ),
     "ascent": (
         jl.chain(ADAM, jl.scale_by_learning_rate(0.1, flip_sign=False)),
