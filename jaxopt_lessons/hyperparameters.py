@@ -47,7 +47,7 @@ def hyperparams(tx: Any, state: State) -> dict[str, Any]:
     >>> state = tx.init(jnp.zeros(1))
     >>> _, state = tx.update(jnp.ones(1), state)
     >>> {name: float(value) for name, value in hyperparams(tx, state).items()}
-    {'clip.max_delta': 1.0, 'sgd.learning_rate': 0.75, 'sgd.momentum': 0.8999999761581421}
+    {'clip.max_delta': 1.0, 'sgd.learning_rate': 0.75, 'sgd.momentum': 0.9}
     """
     tx = as_transformation("hyperparams", tx)
     found: dict[str, Any] = {}
