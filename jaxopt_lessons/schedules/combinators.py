@@ -52,11 +52,11 @@ def _in_a_row(value: Callable[[jax.Array], Any], pieces: Sequence[Timed], starts
 def _turns_before(timed: Timed, end: Any) -> tuple[Any, ...] | None:
     """Where the beginning ``[0, end)`` of a schedule turns, with the last count of it; None if that is not known.
 
-    What turns without an end could be cut off anywhere between its turns.
+    What turns without an end could be cut off anywhere between its turns. Turns past the end do no harm.
     """
     if timed.turns is None or (timed.endless and timed.length is None):
         return None
-    return (*(jnp.minimum(jnp.asarray(turn).astype(jnp.int32), end - 1) for turn in timed.turns), end - 1)
+    return (*timed.turns, end - 1)
 
 
 @schedule
