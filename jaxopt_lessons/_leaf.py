@@ -28,6 +28,9 @@ def is_complex(leaf: Any) -> bool:
 
 def dtype_of(leaf: Any) -> np.dtype:
     """The dtype a leaf has inside JAX: NumPy's float64 is float32 there unless x64 is enabled."""
+    aval = getattr(leaf, "aval", None)  # To ask isinstance of a tracer takes twenty times as long.
+    if aval is not None:
+        return aval.dtype
     return jnp.result_type(leaf) if isinstance(leaf, (int, float, complex, np.ndarray, np.generic)) else leaf.dtype
 
 

@@ -163,7 +163,7 @@ class _Row(NamedTuple):
     def signature(self) -> Any:
         """What rows must have in common to go through one call: structures, shapes, dtypes, and where they are."""
         arrays, structure = jax.tree.flatten(self.arrays)
-        places = (array.sharding for array in arrays if isinstance(array, jax.Array) and not isinstance(array, Tracer))
+        places = (array.sharding for array in arrays if not isinstance(array, Tracer) and isinstance(array, jax.Array))
         kinds = tuple((np.shape(array), _leaf.dtype_of(array)) for array in arrays)
         return kinds, structure, self.dtypes, tuple(places)
 
