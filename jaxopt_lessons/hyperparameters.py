@@ -52,10 +52,11 @@ def hyperparams(tx: Any, state: State) -> dict[str, Any]:
     tx = as_transformation("hyperparams", tx)
     found: dict[str, Any] = {}
     for owner in _owners(tx, state, "", _Numbering()):
+        made_of = list(_made_of(owner))
         for name, value in owner.tx.hyperparameters.items():
-            used = _rate_used(owner, value) if name == "learning_rate" else value
-            found |= dict(_current(f"{owner.name}.{name}", used, owner))
-        found |= {f"{owner.name}.{name}": value for name, value in _readings(owner).items()}
+            used = _rate_used(made_of, value) if name == "learning_rate" else value
+            found |= dict(_current(f"{owner.name}.{name}", used, made_of))
+        found |= {f"{owner.name}.{name}": value for name, value in _readings(owner, made_of).items()}
     return found
 
 
@@ -100,10 +101,11 @@ def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
     """
     rates: dict[str, Any] = {}
     for owner in _owners(tx, state, "", _Numbering()):
+        made_of = list(_made_of(owner))
         rate = owner.tx.hyperparameters.get("learning_rate")
         if rate is not None:
             with contextlib.suppress(_checks.UnknownCountError):
-                rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(owner, rate), owner))
+                rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(made_of, rate), made_of))
     return dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
 
 
@@ -201,32 +203,35 @@ def _parts_inside(tx: GradientTransformation, state: State, stop: set[int]) -> I
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _rate_used(owner: _Owner, given: Any) -> Any:
+def _rate_used(made_of: list[Part], given: Any) -> Any:
     """The learning rate of the part that multiplies by it: a preset may have added a warm-up."""
-    inside = (part.tx.hyperparameters.get("learning_rate") for part in _made_of(owner))
+    inside = (part.tx.hyperparameters.get("learning_rate") for part in made_of)
     return next((rate for rate in inside if rate is not None), given)
 
 
-def _current(name: str, value: Any, owner: _Owner) -> Iterator[tuple[str, Any]]:
+def _current(name: str, value: Any, made_of: list[Part]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (tuple, list)):
         for i, item in enumerate(value):
-            yield from _current(f"{name}.{i}", item, owner)
+            yield from _current(f"{name}.{i}", item, made_of)
     elif callable(value):
-        yield name, numerics.as_float(value(_count_for(name, value, owner)))
+        yield name, numerics.as_float(value(_count_for(name, value, made_of)))
     else:
         yield name, value
 
 
-def _count_for(name: str, schedule: Any, owner: _Owner) -> Any:
+def _count_for(name: str, schedule: Any, made_of: list[Part]) -> Any:
     """The count at which the part that uses a schedule will use it next."""
-    for part in _made_of(owner):
+    for part in made_of:
         if any(_holds(v, schedule) for v in part.tx.hyperparameters.values()):
             return part.state.count
     return _checks.schedule_without_count(name)
 
 
 def _made_of(owner: _Owner) -> Iterator[Part]:
-    """What calculates in the place of a transformation: itself, or what a preset put together that has no name."""
+    """What calculates in the place of a transformation: itself, or what a preset put together that has no name.
+
+    With tracers among its numbers a preset puts it together anew each time, with new schedules.
+    """
     named = {id(child.tx) for child in _children(owner.tx)}
 
     def calculating(part: Part) -> Iterator[Part]:
@@ -255,12 +260,12 @@ def _contents(value: Value) -> dict[str, Any]:
     return {**value.hyperparameters, **inner}
 
 
-def _readings(owner: _Owner) -> dict[str, Any]:
+def _readings(owner: _Owner, made_of: list[Part]) -> dict[str, Any]:
     """What the transformation found out itself; of a pair of functions, what optax injected into its state."""
     if owner.tx.made_by(pair_of_functions):
         holders = jax.tree.leaves(owner.state, is_leaf=_has_hyperparams)
         return {name: v for holder in holders if _has_hyperparams(holder) for name, v in holder.hyperparams.items()}
-    return {name: value for part in _made_of(owner) for name, value in part.tx.readings(part.state).items()}
+    return {name: value for part in made_of for name, value in part.tx.readings(part.state).items()}
 
 
 def _has_hyperparams(state: Any) -> bool:

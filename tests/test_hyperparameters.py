@@ -163,6 +163,11 @@ def test_a_warm_up_of_the_preset_is_in_its_learning_rate():
     assert [read(tx, n)["schedule_free_adamw.learning_rate"] for n in (0, 1, 3, 9)] == pytest.approx(
         [0.025, 0.05, 0.1, 0.1]
     )
+    state = tx.init(PARAMS)
+    assert jax.jit(jl.hyperparams)(tx, state).keys() == jl.hyperparams(tx, state).keys()
+    step = jl.make_step(lambda params, batch: jnp.mean(params["w"]) * jnp.mean(batch), tx)
+    out = jl.fit(step, jl.init_state({"w": jnp.ones(2)}, tx, key=0), jnp.ones((6, 1)), epochs=1, batch_size=1)
+    assert out.history["learning_rate"] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
 
 
 def test_what_an_optimizer_finds_out():
