@@ -14,7 +14,8 @@ A name is that of a transformation and of its argument. So that it stays the sam
 
 The value of a schedule is that of the next update: the schedule at the count that the part which uses it keeps in its
 own state, inside ``MultiSteps`` too. What an optimizer finds out by itself stands there as well: the ``scale`` of
-``reduce_on_plateau``, the ``estim_lr`` of Prodigy, and what a state of optax's ``inject_hyperparams`` holds.
+``reduce_on_plateau``, the ``estim_lr`` of Prodigy, and what a state of ``inject_hyperparams`` holds, of ours or of
+optax's (a rate of optax's is that of the last update). That is read from the state, and cannot be set.
 """
 
 import contextlib
@@ -97,7 +98,8 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
 def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
     """The learning rate of the next update as ``{"learning_rate": rate}``, or those of several optimizers by name.
 
-    Those of optimizers in a wrapper that does not say where their states are, and reads schedules, are left out.
+    Those of optimizers in a wrapper that does not say where their states are, and reads schedules, are left out, and
+    those of optax's optimizers.
     """
     rates: dict[str, Any] = {}
     for owner in _owners(tx, state, "", _Numbering()):
@@ -106,6 +108,9 @@ def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
         if rate is not None:
             with contextlib.suppress(_checks.UnknownCountError):
                 rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(made_of, rate), made_of))
+        elif not owner.tx.made_by(pair_of_functions):
+            found = _readings(owner, made_of)
+            rates |= {f"{owner.name}.{name}": found[name] for name in ("learning_rate",) if name in found}
     return dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
 
 
