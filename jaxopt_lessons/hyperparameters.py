@@ -72,8 +72,8 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
         that do not say otherwise.
 
     Raises:
-      ValueError: no hyperparameter has the name (the nearest ones are listed), two of the changes are for the same one,
-        or a value is out of its range.
+      ValueError: no hyperparameter has the name (the nearest ones are listed), two of the changes are for the same one
+        or one is inside another, or a value is out of its range.
 
     >>> set_hyperparams(jl.chain(jl.clip(1.0), jl.sgd(0.1)), {"sgd.learning_rate": 0.01, "clip.*": 2.0})
     chain(clip(max_delta=2.0), sgd(learning_rate=0.01))
@@ -92,6 +92,11 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
                 name not in wanted, lambda name=name: f"set_hyperparams: two of the changes are for {name!r}."
             )
             wanted[name] = value
+    for name in wanted:
+        whole = next((one for one in wanted if name.startswith(f"{one}.")), None)
+        _checks.require(
+            whole is None, lambda name=name, whole=whole: f"set_hyperparams: {name!r} is inside {whole!r}; change one."
+        )
     return _changed(tx, wanted, "", _Numbering())
 
 
@@ -299,6 +304,8 @@ def _items(value: Any) -> dict[str, Any]:
 
 def _matching(pattern: str, outer: list[str], inner: list[str]) -> list[str]:
     """The names that a pattern means: itself, or those it fits; of numbers in schedules, if it fits no others."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"set_hyperparams: a name must be a string; got {pattern!r}.")
     if pattern in outer or pattern in inner:
         return [pattern]
     for known in (outer, inner):

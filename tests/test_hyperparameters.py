@@ -305,6 +305,7 @@ def test_another_number_is_the_same_program():
         ({"wd": 1.0}, r"Did you mean 'adamw.weight_decay'\?"),
         ({"adamw.learning_rte": 1.0}, r"Did you mean 'adamw.learning_rate'"),
         ({"*.unknown": 1.0}, "There are: clip.max_delta, adamw.learning_rate, adamw.b1"),
+        ({"*.learning_rate": 0.1, "*.init_value": 0.2}, "rate.init_value' is inside 'adamw.learning_rate'; change one"),
         ({"adamw.b1": 1.5}, r"adamw: b1 must be a finite number in \[0, 1\)"),
         ({"adamw.learning_rate.init_value": jnp.nan}, "linear_schedule: init_value must be a finite number"),
     ],
@@ -317,5 +318,7 @@ def test_what_cannot_be_changed(changes, message):
 def test_changes_are_a_mapping():
     with pytest.raises(TypeError, match="changes must map names to values"):
         jl.set_hyperparams(jl.sgd(0.1), [("sgd.learning_rate", 0.2)])
+    with pytest.raises(TypeError, match="set_hyperparams: a name must be a string; got 3"):
+        jl.set_hyperparams(jl.sgd(0.1), {3: 0.2})
     with pytest.raises(TypeError, match="hyperparams: expected a gradient transformation"):
         jl.hyperparams("sgd", ())

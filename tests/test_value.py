@@ -299,7 +299,7 @@ def test_good_numbers():
 
 @pytest.mark.parametrize("number", [float, np.float32, np.float64, np.array, jnp.float32, jnp.bfloat16])
 def test_a_whole_number_of_another_type_is_an_int(number):
-    """As from ``0.1 * total``: it used to be kept as it came, and schedules of differences of counts then refused it."""
+    """As from ``0.1 * total``: differences of counts stay whole."""
     line = jl.linear_schedule(1.0, 0.0, number(4.0))
     assert line == jl.linear_schedule(1.0, 0.0, 4)
     assert type(line.arguments["transition_steps"]) is not float
