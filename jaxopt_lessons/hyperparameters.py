@@ -69,7 +69,8 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
       changes: new numbers or schedules by name, ``{"adamw.learning_rate": 1e-4}``, as in ``hyperparams``. ``*`` in a
         name stands for any characters (``"*.b1"``), ``?`` for one. The arguments of a schedule have names too:
         ``"adamw.learning_rate.peak_value"``. What is changed of the default of ``groups`` is changed for all groups
-        that do not say otherwise.
+        that do not say otherwise. In the middle of a run a schedule can take the place of a number where the state
+        counts, as for a learning rate; a weight decay or a limit that is to change must be one from the start.
 
     Raises:
       ValueError: no hyperparameter has the name (the nearest ones are listed), two of the changes are for the same one
@@ -360,17 +361,21 @@ def _new(name: str, value: Any, wanted: Mapping[str, Any]) -> Any:
 def _with_groups(
     tx: GradientTransformation, before: list[_Child], after: list[GradientTransformation]
 ) -> GradientTransformation:
-    """Groups with other transformations: the arguments that differ go into the rules."""
+    """Groups with other transformations: what the new default does not give a group of itself goes into its rule.
+
+    So what is changed for all groups adds nothing to the rules, and is the same program.
+    """
     if all(new is child.tx for child, new in zip(before, after, strict=True)):
         return tx
     rules, default = dict(tx.arguments["rules"]), tx.arguments["default"]
-    for rule, child, new in zip([*rules, None], before, after, strict=False):
+    if default is not None:
+        default = after[-1]
+    by_default = transforms_of(rules, default)
+    for rule, child, new in zip(rules, before, after, strict=False):
         if new is child.tx:
             continue
-        if child.tx is default:
-            default = new
-        elif isinstance(rules[rule], Mapping):
-            rules[rule] = {**rules[rule], **_differences(child.tx, new)}
+        if isinstance(rules[rule], Mapping):
+            rules[rule] = {**rules[rule], **_differences(child.tx, new, by_default[child.label])}
         else:
             rules[rule] = new
     if default is not tx.arguments["default"]:
@@ -378,11 +383,18 @@ def _with_groups(
     return changed_at(tx, ("rules",), rules)
 
 
-def _differences(old: GradientTransformation, new: GradientTransformation) -> dict[str, Any]:
-    pairs = zip(_owners(old, None, "", _Numbering()), _owners(new, None, "", _Numbering()), strict=True)
+def _differences(
+    old: GradientTransformation, new: GradientTransformation, by_default: GradientTransformation
+) -> dict[str, Any]:
+    """The arguments that have changed, to something else than the default gives."""
+    owners = (_owners(tx, None, "", _Numbering()) for tx in (old, new, by_default))
     return {
         name: value
-        for one, other in pairs
+        for one, other, given in zip(*owners, strict=True)
         for name, value in other.tx.hyperparameters.items()
-        if value is not one.tx.hyperparameters.get(name)
+        if value is not one.tx.hyperparameters.get(name) and not _same(value, given.tx.hyperparameters.get(name))
     }
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, (int, float, Value)) and a == b)

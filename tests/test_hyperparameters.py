@@ -271,6 +271,22 @@ def test_groups_keep_their_rules():
     assert other.arguments["transforms"][1].arguments["rules"]["bias"] == {"weight_decay": 0.0, "eps": 1e-6}
 
 
+def test_what_changes_for_all_groups_is_no_exception_to_the_default():
+    """It used to go into the rules too, which was another program, and the next change of the default passed it by."""
+    rules = {"bias": {"weight_decay": 0.0}, "w": {"b1": 0.5}}
+    for rate, changes in [
+        (0.3, {"*.learning_rate": 0.3}),
+        (0.3, {"*.learning_rate": 0.1, "*.b1": 0.9}),
+        (RATE, {"*.init_value": 0.25}),
+    ]:
+        changed = jl.set_hyperparams(jl.groups(rules, jl.adamw(rate)), changes)
+        assert changed.arguments["rules"]["bias"] == rules["bias"]
+    every = jl.set_hyperparams(jl.groups(rules, jl.adamw(0.1)), {"*.weight_decay": 0.3, "*.b1": 0.5})
+    assert every == jl.groups(
+        {"bias": {"weight_decay": 0.3}, "w": {"b1": 0.5}}, jl.adamw(0.1, b1=0.5, weight_decay=0.3)
+    )
+
+
 def test_a_repeated_argument_changes_everywhere():
     tx = jl.schedule_free(jl.sgd(0.1), learning_rate=0.1)
     assert jl.set_hyperparams(tx, {"schedule_free.learning_rate": 0.2}) == jl.schedule_free(jl.sgd(0.2), 0.2)
