@@ -166,6 +166,12 @@ def test_errors():
         jl.inject_hyperparams(jl.adam)(0.1, b3=2.0)
     tx = jl.inject_hyperparams(jl.adam)(0.1)
     state = tx.init(jnp.ones(2))
+    with pytest.raises(
+        jl.InputError, match="inject_hyperparams: state.hyperparams has 'lr', which is none. The hyperp"
+    ):
+        tx.update(jnp.ones(2), state._replace(hyperparams={**state.hyperparams, "lr": 0.5}))
+    with pytest.raises(jl.InputError, match="inject_hyperparams: state.hyperparams lacks 'b1'"):
+        tx.update(jnp.ones(2), state._replace(hyperparams={"learning_rate": 0.5}))
     state.hyperparams["b1"] = 2.0
     with pytest.raises(ValueError, match="adam: b1 must be"):
         tx.update(jnp.ones(2), state)

@@ -161,6 +161,7 @@ def injected(
     def update(
         updates: Updates, state: InjectStatefulHyperparamsState, params: Params | None = None, **extra: Any
     ) -> Any:
+        _checks.injected_names(state.hyperparams, (*numbers, *schedules))
         values = {name: as_number(value) for name, value in state.hyperparams.items()}
         values |= {name: read(name, state.hyperparams_states[name], extra) for name in schedules}
         updates, inner_state = make(values).update(updates, state.inner_state, params, **extra)
