@@ -42,7 +42,7 @@ class _Run:
 
 def _check_share(share: Any) -> None:
     real = isinstance(share, numbers.Real) and not isinstance(share, bool)
-    if not real or not 0 <= share <= 1:
+    if not real or not 0 <= float(share) <= 1:
         raise ValueError(f"fraction_of: a share of the run must be a number in [0, 1]; got {share!r}.")
 
 
