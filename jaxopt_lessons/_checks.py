@@ -205,7 +205,13 @@ def no_end(owner: str, name: str, remedy: str) -> NoReturn:
 
 
 def whole_count(owner: str, count: Any) -> jax.Array:
-    """``count`` as an array of signed integers, so that differences are right; raises for other numbers."""
+    """``count`` as an array of signed integers, so that differences are right; raises for other numbers.
+
+    One that JAX would wrap around, as it does with integers of 64 bits, is the last count, or the first.
+    """
+    if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
+        largest = np.iinfo(jax.numpy.result_type(int)).max
+        count = min(max(int(count), -largest), largest)
     dtype = jax.numpy.result_type(count)
     if not jax.numpy.issubdtype(dtype, np.integer):
         raise TypeError(f"{owner}: count must be a whole number of updates, an integer; got {describe(count)}.")
@@ -270,6 +276,14 @@ def unknown_hyperparameter(pattern: str, known: Sequence[str], near: Sequence[st
     raise ValueError(
         f"set_hyperparams: no hyperparameter is called {pattern!r}.{hint} There are: {', '.join(known) or 'none'}."
     )
+
+
+def injected_names(written: Iterable[str], known: Sequence[str]) -> None:
+    """Raises if the hyperparameters in a state are not those that were injected: a name may have been mistyped."""
+    unknown, missing = sorted(set(written) - set(known)), sorted(set(known) - set(written))
+    if unknown or missing:
+        problem = f"has {unknown[0]!r}, which is none" if unknown else f"lacks {missing[0]!r}"
+        raise InputError(f"state.hyperparams {problem}. The hyperparameters are: {', '.join(sorted(known))}.")
 
 
 class UnknownCountError(ValueError):

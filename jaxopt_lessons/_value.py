@@ -232,7 +232,7 @@ class _Specification:
             items = [value]
         for item in items:
             _checks.number(owner, name, item, allowed)
-        return value if allowed.whole else _with_floats(value)
+        return _with_whole_numbers(value) if allowed.whole else _with_floats(value)
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
         args, kwargs = [], {}
@@ -258,6 +258,16 @@ def _with_floats(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value[()]  # a scalar, which nobody can change
     return float(value) if isinstance(value, int) else value
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """10.0 as 10 where a whole number must stand: differences of counts must stay whole."""
+    if isinstance(value, Mapping):
+        return {step: _with_whole_numbers(item) for step, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_with_whole_numbers, value))
+    fractional = isinstance(value, float) or jax.numpy.issubdtype(getattr(value, "dtype", int), np.inexact)
+    return int(value) if fractional and not isinstance(value, Tracer) else value
 
 
 def _specification(factory: Callable[..., Any]) -> _Specification:

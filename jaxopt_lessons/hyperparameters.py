@@ -14,7 +14,8 @@ A name is that of a transformation and of its argument. So that it stays the sam
 
 The value of a schedule is that of the next update: the schedule at the count that the part which uses it keeps in its
 own state, inside ``MultiSteps`` too. What an optimizer finds out by itself stands there as well: the ``scale`` of
-``reduce_on_plateau``, the ``estim_lr`` of Prodigy, and what a state of optax's ``inject_hyperparams`` holds.
+``reduce_on_plateau``, the ``estim_lr`` of Prodigy, and what a state of ``inject_hyperparams`` holds, of ours or of
+optax's (a rate of optax's is that of the last update). That is read from the state, and cannot be set.
 """
 
 import contextlib
@@ -52,10 +53,11 @@ def hyperparams(tx: Any, state: State) -> dict[str, Any]:
     tx = as_transformation("hyperparams", tx)
     found: dict[str, Any] = {}
     for owner in _owners(tx, state, "", _Numbering()):
+        made_of = list(_made_of(owner))
         for name, value in owner.tx.hyperparameters.items():
-            used = _rate_used(owner, value) if name == "learning_rate" else value
-            found |= dict(_current(f"{owner.name}.{name}", used, owner))
-        found |= {f"{owner.name}.{name}": value for name, value in _readings(owner).items()}
+            used = _rate_used(made_of, value) if name == "learning_rate" else value
+            found |= dict(_current(f"{owner.name}.{name}", used, made_of))
+        found |= {f"{owner.name}.{name}": value for name, value in _readings(owner, made_of).items()}
     return found
 
 
@@ -67,11 +69,12 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
       changes: new numbers or schedules by name, ``{"adamw.learning_rate": 1e-4}``, as in ``hyperparams``. ``*`` in a
         name stands for any characters (``"*.b1"``), ``?`` for one. The arguments of a schedule have names too:
         ``"adamw.learning_rate.peak_value"``. What is changed of the default of ``groups`` is changed for all groups
-        that do not say otherwise.
+        that do not say otherwise. In the middle of a run a schedule can take the place of a number where the state
+        counts, as for a learning rate; a weight decay or a limit that is to change must be one from the start.
 
     Raises:
-      ValueError: no hyperparameter has the name (the nearest ones are listed), two of the changes are for the same one,
-        or a value is out of its range.
+      ValueError: no hyperparameter has the name (the nearest ones are listed), two of the changes are for the same one
+        or one is inside another, or a value is out of its range.
 
     >>> set_hyperparams(jl.chain(jl.clip(1.0), jl.sgd(0.1)), {"sgd.learning_rate": 0.01, "clip.*": 2.0})
     chain(clip(max_delta=2.0), sgd(learning_rate=0.01))
@@ -90,20 +93,30 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
                 name not in wanted, lambda name=name: f"set_hyperparams: two of the changes are for {name!r}."
             )
             wanted[name] = value
+    for name in wanted:
+        whole = next((one for one in wanted if name.startswith(f"{one}.")), None)
+        _checks.require(
+            whole is None, lambda name=name, whole=whole: f"set_hyperparams: {name!r} is inside {whole!r}; change one."
+        )
     return _changed(tx, wanted, "", _Numbering())
 
 
 def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
     """The learning rate of the next update as ``{"learning_rate": rate}``, or those of several optimizers by name.
 
-    Those of optimizers in a wrapper that does not say where their states are, and reads schedules, are left out.
+    Those of optimizers in a wrapper that does not say where their states are, and reads schedules, are left out, and
+    those of optax's optimizers.
     """
     rates: dict[str, Any] = {}
     for owner in _owners(tx, state, "", _Numbering()):
+        made_of = list(_made_of(owner))
         rate = owner.tx.hyperparameters.get("learning_rate")
         if rate is not None:
             with contextlib.suppress(_checks.UnknownCountError):
-                rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(owner, rate), owner))
+                rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(made_of, rate), made_of))
+        elif not owner.tx.made_by(pair_of_functions):
+            found = _readings(owner, made_of)
+            rates |= {f"{owner.name}.{name}": found[name] for name in ("learning_rate",) if name in found}
     return dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
 
 
@@ -201,32 +214,35 @@ def _parts_inside(tx: GradientTransformation, state: State, stop: set[int]) -> I
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _rate_used(owner: _Owner, given: Any) -> Any:
+def _rate_used(made_of: list[Part], given: Any) -> Any:
     """The learning rate of the part that multiplies by it: a preset may have added a warm-up."""
-    inside = (part.tx.hyperparameters.get("learning_rate") for part in _made_of(owner))
+    inside = (part.tx.hyperparameters.get("learning_rate") for part in made_of)
     return next((rate for rate in inside if rate is not None), given)
 
 
-def _current(name: str, value: Any, owner: _Owner) -> Iterator[tuple[str, Any]]:
+def _current(name: str, value: Any, made_of: list[Part]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (tuple, list)):
         for i, item in enumerate(value):
-            yield from _current(f"{name}.{i}", item, owner)
+            yield from _current(f"{name}.{i}", item, made_of)
     elif callable(value):
-        yield name, numerics.as_float(value(_count_for(name, value, owner)))
+        yield name, numerics.as_float(value(_count_for(name, value, made_of)))
     else:
         yield name, value
 
 
-def _count_for(name: str, schedule: Any, owner: _Owner) -> Any:
+def _count_for(name: str, schedule: Any, made_of: list[Part]) -> Any:
     """The count at which the part that uses a schedule will use it next."""
-    for part in _made_of(owner):
+    for part in made_of:
         if any(_holds(v, schedule) for v in part.tx.hyperparameters.values()):
             return part.state.count
     return _checks.schedule_without_count(name)
 
 
 def _made_of(owner: _Owner) -> Iterator[Part]:
-    """What calculates in the place of a transformation: itself, or what a preset put together that has no name."""
+    """What calculates in the place of a transformation: itself, or what a preset put together that has no name.
+
+    With tracers among its numbers a preset puts it together anew each time, with new schedules.
+    """
     named = {id(child.tx) for child in _children(owner.tx)}
 
     def calculating(part: Part) -> Iterator[Part]:
@@ -255,12 +271,12 @@ def _contents(value: Value) -> dict[str, Any]:
     return {**value.hyperparameters, **inner}
 
 
-def _readings(owner: _Owner) -> dict[str, Any]:
+def _readings(owner: _Owner, made_of: list[Part]) -> dict[str, Any]:
     """What the transformation found out itself; of a pair of functions, what optax injected into its state."""
     if owner.tx.made_by(pair_of_functions):
         holders = jax.tree.leaves(owner.state, is_leaf=_has_hyperparams)
         return {name: v for holder in holders if _has_hyperparams(holder) for name, v in holder.hyperparams.items()}
-    return {name: value for part in _made_of(owner) for name, value in part.tx.readings(part.state).items()}
+    return {name: value for part in made_of for name, value in part.tx.readings(part.state).items()}
 
 
 def _has_hyperparams(state: Any) -> bool:
@@ -289,6 +305,8 @@ def _items(value: Any) -> dict[str, Any]:
 
 def _matching(pattern: str, outer: list[str], inner: list[str]) -> list[str]:
     """The names that a pattern means: itself, or those it fits; of numbers in schedules, if it fits no others."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"set_hyperparams: a name must be a string; got {pattern!r}.")
     if pattern in outer or pattern in inner:
         return [pattern]
     for known in (outer, inner):
@@ -343,17 +361,21 @@ def _new(name: str, value: Any, wanted: Mapping[str, Any]) -> Any:
 def _with_groups(
     tx: GradientTransformation, before: list[_Child], after: list[GradientTransformation]
 ) -> GradientTransformation:
-    """Groups with other transformations: the arguments that differ go into the rules."""
+    """Groups with other transformations: what the new default does not give a group of itself goes into its rule.
+
+    So what is changed for all groups adds nothing to the rules, and is the same program.
+    """
     if all(new is child.tx for child, new in zip(before, after, strict=True)):
         return tx
     rules, default = dict(tx.arguments["rules"]), tx.arguments["default"]
-    for rule, child, new in zip([*rules, None], before, after, strict=False):
+    if default is not None:
+        default = after[-1]
+    by_default = transforms_of(rules, default)
+    for rule, child, new in zip(rules, before, after, strict=False):
         if new is child.tx:
             continue
-        if child.tx is default:
-            default = new
-        elif isinstance(rules[rule], Mapping):
-            rules[rule] = {**rules[rule], **_differences(child.tx, new)}
+        if isinstance(rules[rule], Mapping):
+            rules[rule] = {**rules[rule], **_differences(child.tx, new, by_default[child.label])}
         else:
             rules[rule] = new
     if default is not tx.arguments["default"]:
@@ -361,11 +383,18 @@ def _with_groups(
     return changed_at(tx, ("rules",), rules)
 
 
-def _differences(old: GradientTransformation, new: GradientTransformation) -> dict[str, Any]:
-    pairs = zip(_owners(old, None, "", _Numbering()), _owners(new, None, "", _Numbering()), strict=True)
+def _differences(
+    old: GradientTransformation, new: GradientTransformation, by_default: GradientTransformation
+) -> dict[str, Any]:
+    """The arguments that have changed, to something else than the default gives."""
+    owners = (_owners(tx, None, "", _Numbering()) for tx in (old, new, by_default))
     return {
         name: value
-        for one, other in pairs
+        for one, other, given in zip(*owners, strict=True)
         for name, value in other.tx.hyperparameters.items()
-        if value is not one.tx.hyperparameters.get(name)
+        if value is not one.tx.hyperparameters.get(name) and not _same(value, given.tx.hyperparameters.get(name))
     }
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, (int, float, Value)) and a == b)

@@ -163,6 +163,11 @@ def test_a_warm_up_of_the_preset_is_in_its_learning_rate():
     assert [read(tx, n)["schedule_free_adamw.learning_rate"] for n in (0, 1, 3, 9)] == pytest.approx(
         [0.025, 0.05, 0.1, 0.1]
     )
+    state = tx.init(PARAMS)
+    assert jax.jit(jl.hyperparams)(tx, state).keys() == jl.hyperparams(tx, state).keys()
+    step = jl.make_step(lambda params, batch: jnp.mean(params["w"]) * jnp.mean(batch), tx)
+    out = jl.fit(step, jl.init_state({"w": jnp.ones(2)}, tx, key=0), jnp.ones((6, 1)), epochs=1, batch_size=1)
+    assert out.history["learning_rate"] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
 
 
 def test_what_an_optimizer_finds_out():
@@ -266,6 +271,22 @@ def test_groups_keep_their_rules():
     assert other.arguments["transforms"][1].arguments["rules"]["bias"] == {"weight_decay": 0.0, "eps": 1e-6}
 
 
+def test_what_changes_for_all_groups_is_no_exception_to_the_default():
+    """It used to go into the rules too, which was another program, and the next change of the default passed it by."""
+    rules = {"bias": {"weight_decay": 0.0}, "w": {"b1": 0.5}}
+    for rate, changes in [
+        (0.3, {"*.learning_rate": 0.3}),
+        (0.3, {"*.learning_rate": 0.1, "*.b1": 0.9}),
+        (RATE, {"*.init_value": 0.25}),
+    ]:
+        changed = jl.set_hyperparams(jl.groups(rules, jl.adamw(rate)), changes)
+        assert changed.arguments["rules"]["bias"] == rules["bias"]
+    every = jl.set_hyperparams(jl.groups(rules, jl.adamw(0.1)), {"*.weight_decay": 0.3, "*.b1": 0.5})
+    assert every == jl.groups(
+        {"bias": {"weight_decay": 0.3}, "w": {"b1": 0.5}}, jl.adamw(0.1, b1=0.5, weight_decay=0.3)
+    )
+
+
 def test_a_repeated_argument_changes_everywhere():
     tx = jl.schedule_free(jl.sgd(0.1), learning_rate=0.1)
     assert jl.set_hyperparams(tx, {"schedule_free.learning_rate": 0.2}) == jl.schedule_free(jl.sgd(0.2), 0.2)
@@ -300,6 +321,7 @@ def test_another_number_is_the_same_program():
         ({"wd": 1.0}, r"Did you mean 'adamw.weight_decay'\?"),
         ({"adamw.learning_rte": 1.0}, r"Did you mean 'adamw.learning_rate'"),
         ({"*.unknown": 1.0}, "There are: clip.max_delta, adamw.learning_rate, adamw.b1"),
+        ({"*.learning_rate": 0.1, "*.init_value": 0.2}, "rate.init_value' is inside 'adamw.learning_rate'; change one"),
         ({"adamw.b1": 1.5}, r"adamw: b1 must be a finite number in \[0, 1\)"),
         ({"adamw.learning_rate.init_value": jnp.nan}, "linear_schedule: init_value must be a finite number"),
     ],
@@ -312,5 +334,7 @@ def test_what_cannot_be_changed(changes, message):
 def test_changes_are_a_mapping():
     with pytest.raises(TypeError, match="changes must map names to values"):
         jl.set_hyperparams(jl.sgd(0.1), [("sgd.learning_rate", 0.2)])
+    with pytest.raises(TypeError, match="set_hyperparams: a name must be a string; got 3"):
+        jl.set_hyperparams(jl.sgd(0.1), {3: 0.2})
     with pytest.raises(TypeError, match="hyperparams: expected a gradient transformation"):
         jl.hyperparams("sgd", ())

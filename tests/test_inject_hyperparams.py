@@ -126,6 +126,37 @@ def test_it_is_a_value_with_parts():
     assert [part.name for part in tx.parts(state)] == ["ema_params"]
 
 
+def test_what_is_injected_is_read_by_name():
+    """Of a schedule the value of the next update, in fit too; what was written into the state has the last word."""
+    tx, params = jl.chain(jl.clip(1.0), jl.inject_hyperparams(jl.adamw)(RATE)), {"w": jnp.ones(2)}
+    state = tx.init(params)
+    _, state = tx.update(params, state, params)
+    state[1].hyperparams["b1"] = 0.75
+    found = jl.hyperparams(tx, state)
+    names = ("clip.max_delta", "inject_hyperparams.learning_rate", "inject_hyperparams.b1")
+    assert [float(found[name]) for name in names] == pytest.approx([1.0, float(RATE(1)), 0.75])
+    step = jl.make_step(lambda params, batch: jnp.mean(params["w"]) * jnp.mean(batch), tx)
+    out = jl.fit(step, jl.init_state(params, tx, key=0), jnp.ones((4, 1)), epochs=1, batch_size=1)
+    np.testing.assert_allclose(out.history["learning_rate"], RATE(jnp.arange(4)), rtol=1e-6)
+
+
+def test_it_is_explained_from_shapes():
+    class Stateful:
+        def init(self):
+            return jnp.zeros(())
+
+        def update(self, state, **extra):
+            return state
+
+        def __call__(self, state, **extra):
+            return state
+
+    for rate in (0.1, RATE, Stateful()):
+        for tx in (jl.inject_hyperparams(jl.adamw)(rate), jl.MultiSteps(jl.inject_hyperparams(jl.adamw)(rate), 2)):
+            found = jl.explain(tx, {"w": jax.ShapeDtypeStruct((3,), "float32")})
+            assert found.state_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(tx.init({"w": jnp.ones(3)})))
+
+
 def test_errors():
     with pytest.raises(ValueError, match=r"static_args must name arguments of .*; got \['b3'\]"):
         jl.inject_hyperparams(jl.adam, static_args=("b1", "b3"))
@@ -135,6 +166,12 @@ def test_errors():
         jl.inject_hyperparams(jl.adam)(0.1, b3=2.0)
     tx = jl.inject_hyperparams(jl.adam)(0.1)
     state = tx.init(jnp.ones(2))
+    with pytest.raises(
+        jl.InputError, match="inject_hyperparams: state.hyperparams has 'lr', which is none. The hyperp"
+    ):
+        tx.update(jnp.ones(2), state._replace(hyperparams={**state.hyperparams, "lr": 0.5}))
+    with pytest.raises(jl.InputError, match="inject_hyperparams: state.hyperparams lacks 'b1'"):
+        tx.update(jnp.ones(2), state._replace(hyperparams={"learning_rate": 0.5}))
     state.hyperparams["b1"] = 2.0
     with pytest.raises(ValueError, match="adam: b1 must be"):
         tx.update(jnp.ones(2), state)

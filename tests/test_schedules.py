@@ -211,6 +211,15 @@ def test_large_boundaries_are_exact():
             assert (float(call(edge - 1)), float(call(edge))) == (1.0, 0.5)
 
 
+@pytest.mark.parametrize("x64", [False, True])
+def test_counts_that_no_counter_reaches(x64):
+    with jax.enable_x64(x64):
+        line = jl.linear_schedule(1.0, 0.0, 4)
+        for count in (2**31, 2**40, np.int64(2**40), np.uint64(2**63), 2**70):
+            assert line(count) == 0.0
+        assert line(np.int64(-(2**40))) == line(-(2**70)) == 1.0
+
+
 def test_the_ends_of_time_are_read_in_whole_numbers():
     """Where a float32 time would have lost its last digits: just before the end of a long decay."""
     steps = 2**31 - 1

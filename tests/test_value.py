@@ -297,6 +297,18 @@ def test_good_numbers():
     np.testing.assert_allclose(traced, [-0.1, -0.1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("number", [float, np.float32, np.float64, np.array, jnp.float32, jnp.bfloat16])
+def test_a_whole_number_of_another_type_is_an_int(number):
+    """As from ``0.1 * total``: differences of counts stay whole."""
+    line = jl.linear_schedule(1.0, 0.0, number(4.0))
+    assert line == jl.linear_schedule(1.0, 0.0, 4)
+    assert type(line.arguments["transition_steps"]) is not float
+    halved = line.hold(number(2.0)).then(0.5 * line).shift(number(1.0))
+    expected = [1, 1, 0.75, 0.5, 0.25, 0, 0, 0.5, 0.375]
+    np.testing.assert_allclose(halved(jnp.arange(9)), expected)
+    assert jl.multistep_decay(1.0, [number(2.0), 4]) == jl.multistep_decay(1.0, [2, 4])
+
+
 def test_none_is_a_number_only_where_the_annotation_says_so():
     tx = jl.adafactor(0.1, clipping_threshold=None)  # 1.0 by default
     assert tx.arguments["clipping_threshold"] is None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxopt_lessons import _errors, tree
+from jaxopt_lessons import _checks, _errors, tree
 from jaxopt_lessons._value import _show
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation, pair_of_functions
 from jaxopt_lessons.hyperparameters import _only_composes
@@ -82,6 +82,8 @@ def explain(tx: Any, params: Params, *, steps: int | None = None, every_leaf: bo
     (8008, 'clip_by_global_norm comes after scale_by_adam: it lim')
     """
     tx = as_transformation("explain", tx)
+    if steps is not None:
+        steps = _checks.whole("explain", "steps", steps, least=1)
     with _errors.stage("explain"):
         state = jax.eval_shape(tx.init, tree.trainable(params))
         node = node_of(tx)

@@ -161,6 +161,7 @@ def injected(
     def update(
         updates: Updates, state: InjectStatefulHyperparamsState, params: Params | None = None, **extra: Any
     ) -> Any:
+        _checks.injected_names(state.hyperparams, (*numbers, *schedules))
         values = {name: as_number(value) for name, value in state.hyperparams.items()}
         values |= {name: read(name, state.hyperparams_states[name], extra) for name in schedules}
         updates, inner_state = make(values).update(updates, state.inner_state, params, **extra)
@@ -168,11 +169,17 @@ def injected(
         return updates, InjectStatefulHyperparamsState(numerics.increment(state.count), values, states, inner_state)
 
     def parts(state: InjectStatefulHyperparamsState) -> tuple[Part, ...]:
-        tx = make(state.hyperparams)
+        known = {n: value for n, value in state.hyperparams.items() if not isinstance(value, jax.ShapeDtypeStruct)}
+        tx = make({**dict.fromkeys(stateful, 0.5), **known})
         return (Part(tx.name, tx, state.inner_state),)
 
+    def readings(state: InjectStatefulHyperparamsState) -> dict[str, jax.Array]:
+        changing = [name for name in schedules if name not in stateful]
+        values = {name: as_number(value) for name, value in state.hyperparams.items()}
+        return values | {name: read(name, state.hyperparams_states[name], {}) for name in changing}
+
     rounds = make(dict.fromkeys(stateful, 0.5)).takes_half_precision
-    return Functions(init, update, parts, takes_half_precision=rounds)
+    return Functions(init, update, parts, takes_half_precision=rounds, readings=readings)
 
 
 def _plain(factory: Callable[..., Any], name: str, value: Any) -> Any:

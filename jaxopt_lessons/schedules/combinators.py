@@ -328,7 +328,7 @@ def as_fraction(factor: float) -> tuple[int, int]:
         )
     if not 1 / _LARGEST_TERM <= factor <= _LARGEST_TERM:
         raise ValueError(f"stretch: factor must be in [1 / {_LARGEST_TERM}, {_LARGEST_TERM}]; got {factor!r}.")
-    exact = fractions.Fraction(factor)
+    exact = fractions.Fraction(float(factor))
     if exact < 1:
         return exact.limit_denominator(_LARGEST_TERM).as_integer_ratio()
     return (1 / (1 / exact).limit_denominator(_LARGEST_TERM)).as_integer_ratio()

@@ -7,6 +7,7 @@ rate = warmup(run(0.05), 1e-3, from_zero=True).then(cosine_decay_schedule(1e-3, 
 import math
 import numbers
 from dataclasses import dataclass
+from typing import Any
 
 from jaxopt_lessons import _checks
 
@@ -23,9 +24,7 @@ class _Run:
         Args:
           share: in ``[0, 1]``.
         """
-        real = isinstance(share, numbers.Real) and not isinstance(share, bool)
-        if not real or not 0 <= share <= 1:
-            raise ValueError(f"fraction_of: a share of the run must be a number in [0, 1]; got {share!r}.")
+        _check_share(share)
         return math.floor(float(share) * self.total + 0.5)
 
     def between(self, start: float, end: float) -> int:
@@ -35,8 +34,16 @@ class _Run:
           start: in ``[0, end]``.
           end: in ``[start, 1]``.
         """
+        _check_share(start)
+        _check_share(end)
         _checks.not_above("fraction_of", "start", start, "end", end)
         return self(end) - self(start)
+
+
+def _check_share(share: Any) -> None:
+    real = isinstance(share, numbers.Real) and not isinstance(share, bool)
+    if not real or not 0 <= float(share) <= 1:
+        raise ValueError(f"fraction_of: a share of the run must be a number in [0, 1]; got {share!r}.")
 
 
 def fraction_of(total: int) -> _Run:

@@ -66,6 +66,9 @@ class Schedule(Value):
     """A function of the count of updates, as a value. Call it: ``schedule(count)``."""
 
     __slots__ = ()
+    __array_ufunc__ = (
+        None  # An array of NumPy's leaves the arithmetic to the schedule, entry by entry it makes no sense.
+    )
 
     def __call__(self, count: Number) -> jax.Array:
         """The number at ``count`` updates, as float32 (float64 under x64). Counts below 0 are read as 0.

@@ -351,6 +351,10 @@ def test_what_does_not_fit_is_an_error():
         jl.explain(jl.groups({"no_such/**": "freeze"}, default=jl.sgd(0.1)), PARAMS)
     with pytest.raises(TypeError, match="explain: expected a gradient transformation"):
         jl.explain("adam", PARAMS)
+    with pytest.raises(ValueError, match="explain: steps must be at least 1; got 0"):
+        jl.explain(jl.adam(0.1), PARAMS, steps=0)
+    with pytest.raises(TypeError, match=r"explain: steps must be a whole number; got 10\.5"):
+        jl.explain(jl.adam(0.1), PARAMS, steps=10.5)
 
 
 def test_nothing_is_calculated():

@@ -160,6 +160,10 @@ def test_hold():
         (lambda: LINE.stretch(40_000), "stretch: factor must be in [1 / 32767, 32767]; got 40000."),
         (lambda: LINE.stretch(1e-9), "stretch: factor must be in [1 / 32767, 32767]; got 1e-09."),
         (lambda: jl.stretch_schedule(LINE, 40_000), "stretch_schedule: to must be at most 32767; got 40000."),
+        (
+            lambda: jl.fraction_of(10).between("a", 0.5),
+            "fraction_of: a share of the run must be a number in [0, 1]; got 'a'",
+        ),
         (lambda: LINE / 0, "linear_schedule: cannot be divided by 0."),
     ],
 )
@@ -172,6 +176,17 @@ def test_mistakes_are_named(call, message):
 def test_only_numbers_divide():
     with pytest.raises(TypeError, match="linear_schedule: only a number can divide a schedule"):
         LINE / COSINE
+
+
+def test_numbers_of_numpy():
+    for number in (np.float32(2), np.float64(2), np.array(2.0), jnp.float32(2)):
+        assert number * LINE == LINE * number
+        assert_same(number - LINE, 2 - values(LINE))
+    assert LINE.stretch(np.float32(1.1)) == LINE.stretch(1.1)
+    with pytest.raises(
+        TypeError, match=r"value must be a finite number, a single number; got an array of shape \(3,\)"
+    ):
+        np.ones(3) * LINE  # NumPy would make an array of three schedules
 
 
 def test_unknown_lengths_are_let_through():
