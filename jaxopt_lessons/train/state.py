@@ -56,14 +56,15 @@ def init_state(
       TypeError: a leaf is not an array, a parameter is not floating point or complex, or ``key`` is not a seed or key.
       AttributeError: the step was not made by ``make_step``, so it does not tell its optimizer.
     """
-    step = tx if hasattr(tx, "init_extras") else None
+    step: Any = tx if hasattr(tx, "init_extras") else None
+    optimizer: Any = tx if step is None else step.tx
     params = jax.tree_util.tree_map_with_path(_as_parameter, params)
     model_state = jax.tree_util.tree_map_with_path(_as_array, model_state)
     return TrainState(
         step=numerics.zero_count(),
         cursor=numerics.zero_count(),
         params=params,
-        opt_state=(tx if step is None else step.tx).init(params),
+        opt_state=optimizer.init(params),
         key=_as_key(key),
         model_state=model_state,
         extras=() if step is None else step.init_extras(params),

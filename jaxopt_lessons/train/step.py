@@ -321,7 +321,8 @@ class _InParts:
         return loss, metrics, jax.tree.map(lambda g, p: (g / weight.astype(g.dtype)).astype(p.dtype), sums, params)
 
     def _part(self, part: PyTree, number: jax.Array) -> _WholeBatch:
-        return _WholeBatch(self.loss_fn, *part, jax.random.fold_in(self.key, number))
+        batch, mask = part
+        return _WholeBatch(self.loss_fn, batch, mask, jax.random.fold_in(self.key, number))
 
     def _sum(self, function: Callable[..., Any]) -> Any:
         return sum_over_parts(function, (self.batch, self.mask), self.examples, self.parts)
