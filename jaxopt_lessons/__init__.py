@@ -91,8 +91,10 @@ from jaxopt_lessons.schedules.step import halving_schedule, multistep_decay, ste
 from jaxopt_lessons.schedules.warmup import warmup, warmup_constant_schedule
 from jaxopt_lessons.schedules.wsd import wsd_schedule
 from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.ema import with_ema
 from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
+from jaxopt_lessons.train.guard import with_guard
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state

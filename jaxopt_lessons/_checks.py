@@ -271,6 +271,19 @@ def one_of(owner: str, name: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
 
 
+def some_of(owner: str, name: str, value: Any, choices: Sequence[str]) -> tuple[str, ...]:
+    """The chosen words in the order of ``choices``; raises for one that is not there, and says the nearest."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{owner}: {name} must be a sequence of names, as in [{choices[0]!r}]; got {value!r}.")
+    chosen = tuple(value)
+    for word in chosen:
+        if word not in choices:
+            near = difflib.get_close_matches(str(word), choices, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{owner}: {name} has no {word!r}.{hint} There are: {', '.join(map(repr, choices))}.")
+    return tuple(word for word in choices if word in chosen)
+
+
 def unknown_hyperparameter(pattern: str, known: Sequence[str], near: Sequence[str]) -> NoReturn:
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(

@@ -1,6 +1,6 @@
 """Errors of training: what a loss function returns, and the data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -15,8 +15,8 @@ def loss_with_metrics(result: tuple[Any, ...]) -> None:
         raise InputError(f"a loss function returns a loss, or (loss, dict of metrics); got a tuple of ({kinds}).")
 
 
-def reserved_metrics(metrics: Mapping[str, Any]) -> None:
-    taken = [name for name in ("loss", "weight") if name in metrics]
+def reserved_metrics(metrics: Mapping[str, Any], reserved: Sequence[str]) -> None:
+    taken = [name for name in reserved if name in metrics]
     if taken:
         raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: the step reports its own.")
 
@@ -41,11 +41,48 @@ def loss_per_example(name: str, kind: str) -> NoReturn:
     )
 
 
+def examples_to_divide(parts: int, batch: Any) -> int:
+    """How many examples there are to be cut into parts; raises if the leaves of a batch do not agree."""
+    sizes = {path_name(path): leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(batch) if leaf.ndim}
+    if len(set(sizes.values())) != 1:
+        shown = ", ".join(f"{size} at {path!r}" for path, size in sizes.items()) or "no array with an axis"
+        raise InputError(
+            f"accumulate={parts} cuts each batch along the first axes of its arrays, which must have equal lengths, "
+            f"those of the examples; got {shown}."
+        )
+    return next(iter(sizes.values()))
+
+
 def unmasked_step() -> NoReturn:
     raise InputError(
         "the step takes no mask, so it cannot tell the examples that fill up the last batch. Use remainder='keep', "
         "'drop' or 'wrap', or a step (state, batch, mask)."
     )
+
+
+def step_expected(owner: str, value: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: expected a step, made by make_step, or a function (state, batch) -> (state, metrics); got {value!r} "
+        f"of type {type(value).__name__}."
+    )
+
+
+def wrapped_once(owner: str, step: Any) -> None:
+    """Raises if one of the steps inside is made by the wrapper that is to wrap it."""
+    while step is not None:
+        if step.name == owner:
+            raise ValueError(f"{owner}: the step has one inside already, and both would keep the same in state.extras.")
+        step = step.inner
+
+
+def kept_in_extras(owner: str, name: str, extras: Any) -> Any:
+    """What a wrapper keeps in ``state.extras``; raises if it is not there."""
+    if not isinstance(extras, Mapping) or name not in extras:
+        raise InputError(
+            f"{owner}: the state has no extras[{name!r}]. Make it by init_state(params, step), with the step that is "
+            "taken, or complete one that you have: state._replace(extras=step.init_extras(state.params))."
+        )
+    return extras[name]
 
 
 def real_loss(name: str, value: Any) -> NoReturn:

@@ -449,9 +449,9 @@ def _leaf_identity(leaf: Any) -> Any:
 
 
 def _is_off(value: Any, default: Any) -> bool:
-    """Arguments left at a default of None, False or 0 switch something off, and are not shown; nor are words."""
+    """Arguments left at a default of None, False, 0 or () switch something off, and are not shown; nor are words."""
     word = isinstance(default, str)
-    off = default is None or (isinstance(default, (bool, int, float)) and not default)
+    off = default is None or (isinstance(default, (bool, int, float, tuple)) and not default)
     return (off or word) and type(value) is type(default) and value == default
 
 

@@ -44,7 +44,7 @@ class History(Mapping[str, np.ndarray]):
         return f"History({', '.join(f'{name}: {len(self[name])}' for name in self)})"
 
     def steps(self, name: str) -> np.ndarray:
-        """The number of steps of the whole run that had been taken when each row was measured."""
+        """The batches that the whole run had consumed when each row was measured: its steps, skipped ones included."""
         return self._column(self._steps, name)
 
     def epochs(self, name: str) -> np.ndarray:
@@ -52,12 +52,17 @@ class History(Mapping[str, np.ndarray]):
         return self._column(self._epochs, name)
 
     def epoch_mean(self, name: str) -> np.ndarray:
-        """The mean of each epoch, weighted by the number of examples (or the weight) behind each row."""
+        """The mean of each epoch, weighted by the number of examples (or the weight) behind each row.
+
+        Rows of weight 0 are left out, whatever stands there: NaN, for instance, where ``with_guard`` skipped a step.
+        Its column ``skipped`` is the share of such steps.
+        """
         values, epochs = self[name], self.epochs(name)
-        weights = self["weight"] if len(self._columns.get("weight", [])) else np.ones(len(values))
+        weights = self["weight"] if "weight" in self._columns and name != "skipped" else np.ones(len(values))
         if len(weights) != len(values):  # a column of validations
             weights = np.ones(len(values))
-        totals = [np.sum((values * weights)[epochs == e], dtype=float) for e in np.unique(epochs)]
+        weighed = np.where(weights == 0, 0, values) * weights
+        totals = [np.sum(weighed[epochs == e], dtype=float) for e in np.unique(epochs)]
         return np.array(
             [t / (np.sum(weights[epochs == e]) or 1) for e, t in zip(np.unique(epochs), totals, strict=True)]
         )

@@ -5,7 +5,7 @@ donated and spread over devices like any tree of arrays. Whatever is random is a
 never of what happened before: a run that stops and goes on gives the numbers of one that did not stop.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ import numpy as np
 from jaxopt_lessons import _errors, numerics, tree
 from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.types import Params, PyTree, State
+
+if TYPE_CHECKING:
+    from jaxopt_lessons.train.step import Step
 
 
 class TrainState(NamedTuple):
@@ -26,7 +29,7 @@ class TrainState(NamedTuple):
       opt_state: the state of the optimizer.
       key: the root of all random numbers of the run, a typed key.
       model_state: what the model keeps that is not trained (batch statistics), or None.
-      extras: what wrappers of the step keep.
+      extras: what wrappers of the step keep, by name: ``extras["skipped"]`` of ``with_guard``, for instance.
     """
 
     step: jax.Array
@@ -39,28 +42,32 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    params: Params, tx: GradientTransformation, *, key: int | jax.Array = 0, model_state: PyTree = None
+    params: Params, tx: "GradientTransformation | Step", *, key: int | jax.Array = 0, model_state: PyTree = None
 ) -> TrainState:
     """The state before the first step.
 
     Args:
       params: a tree of floating-point or complex arrays (NumPy arrays and Python floats become JAX arrays).
-      tx: the optimizer.
+      tx: the optimizer; or the step that will be taken: its optimizer, and in ``extras`` what its wrappers keep.
       key: a seed, or a key of ``jax.random.key``: the root of shuffling and of the ``key`` that losses get.
       model_state: what the model keeps that is not trained, a tree of arrays.
 
     Raises:
       TypeError: a leaf is not an array, a parameter is not floating point or complex, or ``key`` is not a seed or key.
+      AttributeError: the step was not made by ``make_step``, so it does not tell its optimizer.
     """
+    step: Any = tx if hasattr(tx, "init_extras") else None
+    optimizer: Any = tx if step is None else step.tx
     params = jax.tree_util.tree_map_with_path(_as_parameter, params)
     model_state = jax.tree_util.tree_map_with_path(_as_array, model_state)
     return TrainState(
         step=numerics.zero_count(),
         cursor=numerics.zero_count(),
         params=params,
-        opt_state=tx.init(params),
+        opt_state=optimizer.init(params),
         key=_as_key(key),
         model_state=model_state,
+        extras=() if step is None else step.init_extras(params),
     )
 
 

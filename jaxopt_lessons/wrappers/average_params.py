@@ -91,6 +91,11 @@ def ema_params(
     >>> params, jl.eval_params(tx, state, params)  # 7 and 4 with the weights 1/3 and 2/3
     (Array([4.], dtype=float32), Array([5.], dtype=float32))
     """
+    return _averaging(inner, ema_share(decay, debias), start, every)
+
+
+def ema_share(decay: Any, debias: bool) -> Callable[[jax.Array, Any], jax.Array]:
+    """The weight of the newest of ``n`` parameters, ``share(n, dtype)``, in an exponentially weighted average."""
 
     def share(n: jax.Array, dtype: Any) -> jax.Array:
         newest = 1 - jnp.asarray(decay).astype(dtype)
@@ -98,7 +103,7 @@ def ema_params(
             return newest / numerics.bias_correction(decay, n)(dtype)
         return jnp.where(n == 1, 1, newest)
 
-    return _averaging(inner, share, start, every)
+    return share
 
 
 @gradient_transformation

@@ -1,0 +1,76 @@
+"""Sums over the parts of a batch, one after the other, so that only one of them is in memory.
+
+Of 10 examples in 4 parts the sizes are 3, 3, 2 and 2: one loop over those with one example more, one over the others.
+
+On CPUs XLA takes many times as long for a convolution's gradient inside a loop as outside (JAX issue 12868). So where
+there is one, the loop is written out.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lessons.types import PyTree
+
+
+def sum_over_parts(function: Callable[[PyTree, jax.Array], Any], batch: PyTree, examples: int, parts: int) -> Any:
+    """The sum of ``function(part, number)`` over the parts of a batch.
+
+    Args:
+      function: takes a part and its number, an int32 scalar; returns a tree of floating-point arrays.
+      batch: a tree of arrays with the examples along their first axes; a single number belongs to every part.
+      examples: how many there are.
+      parts: how many parts to make; there are never more than examples.
+    """
+    size, larger = divmod(examples, parts)
+    sums, first, number = None, 0, 0
+    for count, length in ((larger, size + 1), (parts - larger, size)):
+        if count and length:
+            piece = _rows(batch, first, count, length)
+            numbers = jnp.arange(number, number + count, dtype=jnp.int32)
+            sums = _sum(function, sums, piece, numbers)
+            first, number = first + count * length, number + count
+    return sums
+
+
+def _rows(batch: PyTree, first: int, count: int, length: int) -> PyTree:
+    """``count`` parts of equal length, along a new first axis; a single number is repeated."""
+
+    def cut(leaf: Any) -> Any:
+        if not leaf.ndim:
+            return jnp.broadcast_to(leaf, (count,))
+        return jnp.reshape(leaf[first : first + count * length], (count, length, *leaf.shape[1:]))
+
+    return jax.tree.map(cut, batch)
+
+
+def _sum(function: Callable[..., Any], sums: Any, parts: PyTree, numbers: jax.Array) -> Any:
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (parts, numbers))
+    jaxpr, result = jax.make_jaxpr(function, return_shape=True)(*one)
+    if sums is None:
+        sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
+
+    def body(sums: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(*part)), None
+
+    written_out = jax.default_backend() == "cpu" and has_convolution(jaxpr.jaxpr)
+    return jax.lax.scan(body, sums, (parts, numbers), unroll=written_out)[0]
+
+
+def has_convolution(jaxpr: Any) -> bool:
+    """Whether there is a convolution in a jaxpr, or in one inside it."""
+    return any(
+        equation.primitive.name == "conv_general_dilated"
+        or any(has_convolution(inner) for value in equation.params.values() for inner in _jaxprs(value))
+        for equation in jaxpr.eqns
+    )
+
+
+def _jaxprs(value: Any) -> list[Any]:
+    if isinstance(value, (tuple, list)):
+        return [jaxpr for item in value for jaxpr in _jaxprs(item)]
+    if hasattr(value, "eqns"):
+        return [value]
+    return [value.jaxpr] if hasattr(value, "jaxpr") else []
