@@ -1,4 +1,7 @@
-"""What all figures share: colors and dashes, a new figure, and how a panel looks. matplotlib is imported when drawing."""
+"""What all figures share: colors and dashes, a new figure, and how a panel looks.
+
+matplotlib is imported when something is drawn.
+"""
 
 from typing import Any
 

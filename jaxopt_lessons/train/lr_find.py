@@ -9,6 +9,7 @@ a lagging curve suggests rates that are too large.
 Paper: Smith 2015, Cyclical Learning Rates for Training Neural Networks, arXiv 1506.01186; the suggestion: fastai.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class LearningRates(NamedTuple):
             len(falling) > 1,
             lambda: (
                 f"lr_find: the smoothed loss falls nowhere in {len(self.rates)} steps from {self.rates[0]:g} to "
-                f"{self.rates[-1]:g}. Begin with a lower rate, or look at the loss: plot() draws it."
+                f"{self.rates[-1]:g}. Begin with a lower rate or take larger batches; plot() draws the loss."
             ),
         )
         return float(self.rates[np.argmin(np.gradient(falling, np.log(self.rates[: len(falling)])))])
@@ -85,10 +86,8 @@ class LearningRates(NamedTuple):
         ax.plot(self.rates, self.losses, color="#999999", linewidth=1, label="loss")
         ax.plot(self.rates, self.smoothed, label="smoothed", **_figure.line_style(0))
         marks = {"minimum / 10": self.minimum / 10}
-        try:
+        with contextlib.suppress(ValueError):  # If there is nothing to suggest, the curve shows why.
             marks = {"suggestion": self.suggestion, **marks}
-        except ValueError:  # Nothing to suggest; the curve shows why.
-            pass
         for number, (name, rate) in enumerate(marks.items(), 1):
             ax.axvline(rate, label=f"{name}: {rate:.2g}", **{**_figure.line_style(number), "linewidth": 1})
         ax.set_xscale("log")

@@ -60,7 +60,7 @@ def sweep(
       A ``SweepResult``, with the outputs of ``run`` in ``values``, on axes ``[points, seeds]`` in front of their own.
 
     Raises:
-      TypeError: an axis is no list of numbers, ``run`` returns something else than arrays, or a seed is no whole number.
+      TypeError: an axis is no list of numbers, ``run`` does not return arrays, or a seed is no whole number.
       ValueError: an axis is empty or not used by ``run``, or ``how`` is none of those.
 
     >>> def run(hp, key):
@@ -150,7 +150,9 @@ def _jitted(run: Run) -> Any:
                 error.add_note(f"sweep: hp has the axes of space.{_nearest(error.args[0], list(hp))}")
             raise
         except jax.errors.ConcretizationTypeError as error:
-            error.add_note("sweep: run is traced, so it cannot call fit or branch on a number: use make_scan, make_epoch.")
+            error.add_note(
+                "sweep: run is traced, so it cannot call fit, or branch on a number: use make_scan or make_epoch."
+            )
             raise
         for path, leaf in jax.tree_util.tree_leaves_with_path(values):
             if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)):
@@ -193,7 +195,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _layout(how: Any, lane: ClosedJaxpr, lanes: int) -> tuple[str | int, Mesh | None]:
-    """"vmap", "map" or how many lanes at once, and the mesh to share them out over."""
+    """ "vmap", "map" or how many lanes at once, and the mesh to share them out over."""
     if isinstance(how, (int, np.integer)) and not isinstance(how, bool):
         return _checks.whole("sweep", "how", how, least=1), None
     mesh = how if isinstance(how, Mesh) else None

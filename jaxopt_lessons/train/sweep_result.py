@@ -70,7 +70,9 @@ class SweepResult:
         """
         numbers = self._metric("table", metric)
         taken = [name for name in ("mean", "std", "best") if name in self.points[0]]
-        _checks.require(not taken, lambda: f"table: an axis cannot be called {taken[0]!r}, as a column of the table is.")
+        _checks.require(
+            not taken, lambda: f"table: an axis cannot be called {taken[0]!r}, as a column of the table is."
+        )
         best = _sign(mode) * np.min(_losses(numbers, mode), axis=1)
         best = np.where(np.isfinite(best), best, np.nan)
         columns = zip(self.points, *_mean_and_std(numbers), best, strict=True)
