@@ -195,7 +195,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _layout(how: Any, lane: ClosedJaxpr, lanes: int) -> tuple[str | int, Mesh | None]:
-    """ "vmap", "map" or how many lanes at once, and the mesh to share them out over."""
+    """How the lanes of a device run, "vmap", "map" or a number at once, and the mesh to share them out over."""
     if isinstance(how, (int, np.integer)) and not isinstance(how, bool):
         return _checks.whole("sweep", "how", how, least=1), None
     mesh = how if isinstance(how, Mesh) else None
@@ -204,7 +204,7 @@ def _layout(how: Any, lane: ClosedJaxpr, lanes: int) -> tuple[str | int, Mesh | 
             "sweep: how must be 'auto', 'vmap', 'map', a whole number of lanes at once, 'shard' or a Mesh; "
             f"got {how!r}."
         )
-    if how in ("vmap", "map"):
+    if isinstance(how, str) and how in ("vmap", "map"):
         return how, None
     if how == "shard":
         mesh = Mesh(np.asarray(jax.devices()), ("lanes",))
