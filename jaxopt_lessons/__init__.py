@@ -96,9 +96,12 @@ from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
 from jaxopt_lessons.train.guard import with_guard
 from jaxopt_lessons.train.history import History
+from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, Weighted, make_step
+from jaxopt_lessons.train.sweep import sweep
+from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam
 from jaxopt_lessons.transforms.adaptive_grad_clip import adaptive_grad_clip
 from jaxopt_lessons.transforms.adaptive_normalize import adaptive_normalize

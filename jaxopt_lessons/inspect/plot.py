@@ -17,16 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, _figure
 from jaxopt_lessons._value import _show
 from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.inspect.flow import Node, every, node_of
 from jaxopt_lessons.schedules.schedule import Schedule, as_schedule
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe & Ito's, which color-blind readers tell apart, without the yellow."""
-
-DASHES = ("-", "--", "-.", ":")
 STRETCHES = 600
 """Into so many stretches a long run is cut; up to six counts of each are drawn."""
 
@@ -215,18 +211,14 @@ def _telling(values: np.ndarray) -> np.ndarray:
 
 
 def _axes(number: int, ax: Any, quantities: list[str]) -> tuple[Any, list[Any]]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("plot needs matplotlib: pip install matplotlib") from None
+    _figure.need_matplotlib()
     if ax is not None:
         _checks.require(
             number == 1,
             lambda: f"plot: there are schedules of {', '.join(quantities)}, for which one ax is too few; leave out ax.",
         )
         return ax.figure, [ax]
-    figure = Figure(figsize=(6.4, 1.2 + 2.2 * number), layout="constrained", dpi=120)
-    return figure, list(figure.subplots(number, 1, sharex=True, squeeze=False)[:, 0])
+    return _figure.new_figure(number)
 
 
 def _draw(axis: Any, curves: list[_Curve], steps: int) -> None:
@@ -235,20 +227,16 @@ def _draw(axis: Any, curves: list[_Curve], steps: int) -> None:
         axis.plot(
             counts,
             values,
-            color=COLORS[i % len(COLORS)],
-            linestyle=DASHES[i % len(DASHES)],
-            linewidth=2,
             label=_short(curve.name),
             marker="o" if steps <= 20 else None,
             markersize=4,
+            **_figure.line_style(i),
         )
     if len(curves) == 1:
         axis.set_title(_short(curves[0].name), fontsize="medium", loc="left")
     else:
         axis.legend(frameon=False, fontsize="small")
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(x=0.01)
+    _figure.tidy(axis)
 
 
 def _short(name: str, most: int = 60) -> str:

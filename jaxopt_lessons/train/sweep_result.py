@@ -1,0 +1,195 @@
+"""``SweepResult``: what the lanes of a sweep returned, as a table, a best point and a figure."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_lessons import _checks, _errors, _figure
+from jaxopt_lessons.types import PyTree
+
+
+class Table(list[dict[str, Any]]):
+    """Rows of dicts with the same keys, printed as a text with aligned columns."""
+
+    def __str__(self) -> str:
+        if not self:
+            return "(no rows)"
+        rows = [list(self[0]), *([_number(value) for value in row.values()] for row in self)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+
+    __repr__ = __str__
+
+
+class SweepResult:
+    """What ``sweep`` returns. It is immutable.
+
+    A metric is a leaf of ``values``, by its name ``"loss"`` or path ``"test/loss"``; of curves ``[steps]`` the last
+    number counts. By default it is ``"loss"`` if there is one, or else the only one.
+
+    Attributes:
+      points: the hyperparameters of each point, a list of dicts.
+      seeds: the seeds, a list.
+      values: what the lanes returned: a tree of arrays with axes ``[points, seeds]`` in front of their own.
+    """
+
+    __slots__ = ("points", "seeds", "values")
+
+    points: list[dict[str, Any]]
+    seeds: list[int]
+    values: PyTree
+
+    def __init__(self, points: list[dict[str, Any]], seeds: list[int], values: PyTree):
+        for name, value in (("points", points), ("seeds", seeds), ("values", values)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("SweepResult is immutable.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("SweepResult is immutable.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SweepResult, (self.points, self.seeds, self.values)
+
+    def __repr__(self) -> str:
+        axes = ", ".join(self.points[0])
+        return f"SweepResult({len(self.points)} points of {axes}; {len(self.seeds)} seeds; {', '.join(self._leaves())})"
+
+    def table(self, metric: str | None = None, mode: str = "min") -> Table:
+        """A row for each point: its hyperparameters, and over the seeds the mean, the standard deviation and the best.
+
+        The deviation is that of a sample (0 for one seed). A mean with a NaN is NaN; the best is that of the others.
+
+        Args:
+          metric: the name of the metric.
+          mode: "min" or "max": which number is the best.
+        """
+        numbers = self._metric("table", metric)
+        taken = [name for name in ("mean", "std", "best") if name in self.points[0]]
+        _checks.require(
+            not taken, lambda: f"table: an axis cannot be called {taken[0]!r}, as a column of the table is."
+        )
+        best = _sign(mode) * np.min(_losses(numbers, mode), axis=1)
+        best = np.where(np.isfinite(best), best, np.nan)
+        columns = zip(self.points, *_mean_and_std(numbers), best, strict=True)
+        return Table({**point, "mean": float(m), "std": float(s), "best": float(b)} for point, m, s, b in columns)
+
+    def best(self, metric: str | None = None, mode: str = "min") -> dict[str, Any]:
+        """The point whose mean over the seeds is the best; the first of equal ones.
+
+        A point with a lane that is NaN or infinite is never the best.
+
+        Args:
+          metric: the name of the metric.
+          mode: "min" or "max".
+
+        Raises:
+          ValueError: every point has a lane that is NaN or infinite.
+        """
+        means = np.mean(_losses(self._metric("best", metric), mode), axis=1)
+        _checks.require(
+            bool(np.any(np.isfinite(means))),
+            "best: every point has a lane that is NaN or infinite; there is no best one.",
+        )
+        return dict(self.points[int(np.argmin(means))])
+
+    def plot(self, x: str | None = None, y: str | None = None, *, log: bool = False, ax: Any = None) -> Any:
+        """Draws a metric over an axis: the mean over the seeds, in a band of one standard deviation to each side.
+
+        There is a line for each combination of the other axes. Where a lane is NaN or infinite the line has a gap.
+
+        Args:
+          x: the name of the axis; by default the first.
+          y: the name of the metric.
+          log: a logarithmic axis for ``x``; values that are not positive are left out.
+          ax: matplotlib axes to draw on, in the place of a new figure.
+
+        Returns:
+          The matplotlib ``Figure``, neither shown nor saved. Needs matplotlib.
+        """
+        y = self._name("plot", y)
+        mean, std = _mean_and_std(self._metric("plot", y))
+        x = next(iter(self.points[0])) if x is None else x
+        _known("plot", "axis", x, list(self.points[0]))
+        lines: dict[tuple[Any, ...], list[int]] = {}
+        for i, point in enumerate(self.points):
+            lines.setdefault(tuple(item for item in point.items() if item[0] != x), []).append(i)
+        if ax is None:
+            figure, (ax,) = _figure.new_figure(height=3.0)
+        else:
+            figure = ax.figure
+        for number, (others, chosen) in enumerate(lines.items()):
+            chosen = np.asarray(sorted(chosen, key=lambda i: self.points[i][x]))
+            at = np.array([self.points[i][x] for i in chosen], float)
+            middle, half = (np.where(np.isfinite(mean[chosen]), z[chosen], np.nan) for z in (mean, std))
+            style = _figure.line_style(number)
+            label = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in others)
+            ax.plot(at, middle, marker="o", markersize=4, label=label or None, **style)
+            if len(self.seeds) > 1:
+                ax.fill_between(at, middle - half, middle + half, color=style["color"], alpha=0.2, linewidth=0)
+        if len(lines) > 1:
+            ax.legend(frameon=False, fontsize="small")
+        if log:
+            ax.set_xscale("log", nonpositive="mask")
+        ax.set_xlabel(x.replace("_", " "))
+        ax.set_ylabel(y.replace("_", " "))
+        _figure.tidy(ax)
+        return figure
+
+    def _leaves(self) -> dict[str, Any]:
+        return {_errors.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(self.values)}
+
+    def _name(self, owner: str, metric: str | None) -> str:
+        leaves = self._leaves()
+        if metric is None:
+            _checks.require(
+                len(leaves) == 1 or "loss" in leaves,
+                lambda: f"{owner}: say which metric; there are: {', '.join(leaves)}.",
+            )
+            return "loss" if "loss" in leaves else next(iter(leaves))
+        _known(owner, "metric", metric, list(leaves))
+        return metric
+
+    def _metric(self, owner: str, metric: str | None) -> np.ndarray:
+        """One number for each point and seed, float64."""
+        name = self._name(owner, metric)
+        leaf = self._leaves()[name]
+        kinds = (np.floating, np.integer, np.bool_)
+        real = any(jax.numpy.issubdtype(leaf.dtype, kind) for kind in kinds)
+        if leaf.ndim > 3 or not real or 0 in leaf.shape:
+            raise ValueError(
+                f"{owner}: a metric is one real number in each lane, or a curve of them; {name!r} is "
+                f"{_errors.describe(leaf)} for {len(self.points)} points and {len(self.seeds)} seeds."
+            )
+        return np.asarray(leaf[:, :, -1] if leaf.ndim == 3 else leaf).astype(np.float64)
+
+
+def _sign(mode: str) -> int:
+    _checks.one_of("SweepResult", "mode", mode, ("min", "max"))
+    return 1 if mode == "min" else -1
+
+
+def _losses(numbers: np.ndarray, mode: str) -> np.ndarray:
+    """Numbers of which the smallest is the best: infinite in the place of all that are not finite."""
+    return np.where(np.isfinite(numbers), _sign(mode) * numbers, np.inf)
+
+
+def _mean_and_std(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    with np.errstate(invalid="ignore"):  # infinite - infinite
+        seeds = numbers.shape[1]
+        return np.mean(numbers, axis=1), np.std(numbers, axis=1, ddof=1) if seeds > 1 else 0 * numbers[:, 0]
+
+
+def _known(owner: str, kind: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"{owner}: there is no {kind} {name!r}.{hint} There are: {', '.join(known)}.")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
