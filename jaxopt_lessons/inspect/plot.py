@@ -20,6 +20,7 @@ import numpy as np
 from jaxopt_lessons import _checks, _figure
 from jaxopt_lessons._value import _show
 from jaxopt_lessons.core import GradientTransformation
+from jaxopt_lessons.grid import Grid
 from jaxopt_lessons.inspect.flow import Node, every, node_of
 from jaxopt_lessons.schedules.schedule import Schedule, as_schedule
 
@@ -52,8 +53,8 @@ def plot(
 
     Args:
       thing: a schedule (a function ``count -> number`` is one), a transformation, all of whose scheduled
-        hyperparameters are drawn under the names of ``hyperparams``, or several of them: a list, or a dict by name.
-        Schedules of one quantity share a panel. Inside ``MultiSteps`` updates are steps of the optimizer.
+        hyperparameters are drawn under the names of ``hyperparams``, or several of them: a list, a ``grid``, or a dict
+        by name. Schedules of one quantity share a panel. Inside ``MultiSteps`` updates are steps of the optimizer.
       steps: how many updates to draw, up to 2^24: the counts ``0 ... steps - 1``. None: to the end of the longest
         schedule that has one.
       ax: matplotlib axes to draw on, in the place of a new figure; for schedules of one quantity.
@@ -115,12 +116,12 @@ def plot(
 
 
 def _curves(thing: Any, quantity: str) -> Iterator[_Curve]:
-    if isinstance(thing, (list, tuple)):
+    if isinstance(thing, (list, tuple, Grid)):
         thing = dict(zip(_names(thing), thing, strict=True))
     if isinstance(thing, Mapping):
         for name, one in thing.items():
             for curve in _curves(one, quantity):
-                inside = isinstance(one, (GradientTransformation, Mapping, list, tuple))
+                inside = isinstance(one, (GradientTransformation, Mapping, list, tuple, Grid))
                 yield curve._replace(name=f"{name}: {curve.name}" if inside else str(name))
     elif isinstance(thing, GradientTransformation):
         for name, argument, value in _hyperparameters(thing):
@@ -171,7 +172,7 @@ def _rate_used(node: Node, given: Any) -> Any:
 def _constants(thing: Any) -> Iterator[str]:
     if isinstance(thing, Mapping):
         thing = list(thing.values())
-    if isinstance(thing, (list, tuple)):
+    if isinstance(thing, (list, tuple, Grid)):
         for one in thing:
             yield from _constants(one)
     elif isinstance(thing, GradientTransformation):
@@ -222,12 +223,13 @@ def _axes(number: int, ax: Any, quantities: list[str]) -> tuple[Any, list[Any]]:
 
 
 def _draw(axis: Any, curves: list[_Curve], steps: int) -> None:
-    for i, curve in enumerate(curves):
+    labels = _short_and_different([curve.name for curve in curves])
+    for i, (curve, label) in enumerate(zip(curves, labels, strict=True)):
         counts, values = _points(curve.schedule, steps)
         axis.plot(
             counts,
             values,
-            label=_short(curve.name),
+            label=label,
             marker="o" if steps <= 20 else None,
             markersize=4,
             **_figure.line_style(i),
@@ -241,6 +243,15 @@ def _draw(axis: Any, curves: list[_Curve], steps: int) -> None:
 
 def _short(name: str, most: int = 60) -> str:
     return name if len(name) <= most else f"{name[: most - 3]}..."
+
+
+def _short_and_different(names: list[str]) -> list[str]:
+    """Names that fit, with a number where what tells them apart does not."""
+    labels: list[str] = []
+    for i, name in enumerate(names):
+        before = sum(_short(other) == _short(name) for other in names[:i])
+        labels.append(f"{_short(name, 54)} ({before + 1})" if before else _short(name))
+    return labels
 
 
 def _list_constants(figure: Any, constants: list[str]) -> None:

@@ -89,6 +89,14 @@ def test_several_for_comparison():
     ]
 
 
+def test_long_names_are_told_apart():
+    lanes = jl.grid(jl.sgd, learning_rate=[RATE, RATE])
+    labels = [line.get_label() for line in lines(jl.plot(lanes))]
+    assert len(set(labels)) == 2
+    assert labels[1].endswith("... (2)")
+    assert max(map(len, labels)) <= 60
+
+
 def test_names_in_a_list():
     one, two = jl.linear_schedule(1.0, 0.0, 5), jl.linear_schedule(2.0, 0.0, 5)
     labels = [line.get_label() for line in lines(jl.plot([one, two, two]))]
