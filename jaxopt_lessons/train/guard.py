@@ -1,16 +1,18 @@
 """``with_guard``: a step that would make the run infinite or NaN is not taken, and the run goes on with the next batch.
 
 The loss says too little: it may be finite where its gradient is not. So what is judged is the outcome. A step is left
-out if a leaf of the parameters, of the optimizer's state or of the model's that was finite is not finite after it. Then
-everything stays as it was, what other wrappers inside keep included, but for the cursor: the data moves on, and so do
-the random numbers. ``state.step`` counts the steps that were taken, ``state.extras["skipped"]`` those that were not.
+out if after it the parameters, the optimizer's state or the model's would hold an infinite or NaN entry. Then all stays
+as it was, what other wrappers inside keep included, but for the cursor: the data moves on, and so do the random
+numbers. ``state.step`` counts the steps that were taken, ``state.extras["skipped"]`` those that were not.
 
-Nothing is multiplied by 0 and no branch is taken: each leaf is selected, under ``vmap`` for each run by itself.
+Nothing is multiplied by 0 and no branch is taken: each leaf is selected, under ``vmap`` for each run by itself. Old and
+new state are in memory at once.
 
 ``apply_if_finite`` and ``skip_nonfinite`` do this inside an optimizer, without a state of the run. They judge gradients
 and updates, not what they are added to, and know neither cursor nor metrics.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -72,12 +74,14 @@ def _judged(state: TrainState) -> PyTree:
 
 
 def _spoiled(new: PyTree, old: PyTree) -> jax.Array:
-    """Whether a leaf that was finite is not any more. States may begin infinite: the best loss so far, for instance."""
+    """Whether anything is infinite or NaN, but for single numbers that were so before: the best loss at the start, say.
+
+    Arrays are not compared with what they were: to read the old ones as well takes as long as a step of Adam.
+    """
     pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-    spoiled = [_not_finite(after) & ~_not_finite(before) for after, before in pairs if tree.is_trainable(after)]
-    return jnp.any(jnp.stack(spoiled)) if spoiled else jnp.zeros([], bool)
+    spoiled = [_not_finite(a) if a.ndim else _not_finite(a) & ~_not_finite(b) for a, b in pairs if tree.is_trainable(a)]
+    return functools.reduce(jnp.logical_or, spoiled, jnp.zeros([], bool))
 
 
 def _not_finite(leaf: jax.Array) -> jax.Array:
-    """Infinity times 0 is NaN, too. On CPUs XLA has fast loops for sums of products, not for questions to entries."""
-    return jnp.isnan(jnp.sum(0 * leaf))
+    return jnp.any(~jnp.isfinite(leaf))
