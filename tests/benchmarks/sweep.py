@@ -10,6 +10,7 @@ and medians of the ratios within a round.
 """
 
 import argparse
+import functools
 import itertools
 import statistics
 import time
@@ -35,34 +36,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lanes", type=int, nargs="*", default=[2, 4, 8, 16])
+    parser.add_argument("--parts", nargs="*", default=["peers", "layouts"], choices=["peers", "layouts"])
     options = parser.parse_args()
 
     print(f"jax {jax.__version__}, optax {optax.__version__}, {jax.devices()[0].platform}, {options.rounds} rounds")
-    print(f"\nWith compilation, 16 learning rates, {STEPS} steps\n{'network, batch':>20}  {'how':<20} seconds   ratio")
+    if "peers" in options.parts:
+        peers(options.rounds)
+    if "layouts" in options.parts:
+        layouts(options.rounds, options.lanes)
+
+
+def peers(rounds: int) -> None:
+    print(f"\nWith compilation, 16 learning rates, {STEPS} steps\n{'network, batch':>28}  {'how':<20} seconds   ratio")
+    rates = np.logspace(-4, -1, 16)
     for name in list(NETWORKS)[:2]:
-        run, x, y, sizes, batch_size = problem(name)
-        rates = np.logspace(-4, -1, 16)
-        compare(
-            name,
-            {
-                "sweep": lambda run=run, rates=rates: sweep(run, rates, "auto"),
-                "sweep, vmap": lambda run=run, rates=rates: sweep(run, rates, "vmap"),
-                "sweep, map": lambda run=run, rates=rates: sweep(run, rates, "map"),
-                "16 optax programs": lambda p=(x, y, sizes, batch_size), rates=rates: optax_programs(*p, rates),
-                "1 optax program": lambda p=(x, y, sizes, batch_size), rates=rates: optax_program(*p, rates),
-            },
-            options.rounds,
-            before=jax.clear_caches,
-        )
-    print(f"\nWithout compilation, {STEPS} steps\n{'network, batch':>20}  {'how':<20} seconds   ratio")
+        run, *data = problem(name)
+        runs = {f"sweep, {how}": functools.partial(sweep, run, rates, how) for how in ("auto", "vmap", "map")}
+        runs["16 optax programs"] = functools.partial(optax_programs, *data, rates)
+        runs["1 optax program"] = functools.partial(optax_program, *data, rates)
+        compare(name, runs, rounds, before=jax.clear_caches)
+
+
+def layouts(rounds: int, lanes: list[int]) -> None:
+    print(f"\nWithout compilation, {STEPS} steps\n{'network, batch':>28}  {'how':<20} seconds   ratio")
     for name in NETWORKS:
         run, *_ = problem(name)
-        for lanes in options.lanes:
-            rates = np.logspace(-4, -1, lanes)
-            layouts = {how: lambda run=run, how=how, rates=rates: sweep(run, rates, how) for how in ("vmap", "map")}
-            for layout in layouts.values():
-                layout()
-            compare(f"{name}, {lanes} lanes", layouts, options.rounds)
+        for n in lanes:
+            runs = {how: functools.partial(sweep, run, np.logspace(-4, -1, n), how) for how in ("vmap", "map")}
+            for one in runs.values():
+                one()
+            compare(f"{name}, {n} lanes", runs, rounds)
 
 
 def compare(name: str, runs: dict[str, Callable[[], None]], rounds: int, before: Callable[[], None] | None = None):
@@ -80,7 +83,7 @@ def compare(name: str, runs: dict[str, Callable[[], None]], rounds: int, before:
     for run, times in seconds.items():
         ratios = [a / b for a, b in zip(times, first, strict=True)]
         print(
-            f"{name:>20}  {run:<20} {statistics.median(times):7.3f}  {statistics.median(ratios):6.2f}   "
+            f"{name:>28}  {run:<20} {statistics.median(times):7.3f}  {statistics.median(ratios):6.2f}   "
             f"{min(ratios):.2f} - {max(ratios):.2f}",
             flush=True,
         )
