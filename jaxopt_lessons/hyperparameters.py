@@ -104,20 +104,26 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
 def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
     """The learning rate of the next update as ``{"learning_rate": rate}``, or those of several optimizers by name.
 
+    Beside it, by name, what is found out as a factor of it: the ``scale`` of ``reduce_on_plateau``, say.
+
     Those of optimizers in a wrapper that does not say where their states are, and reads schedules, are left out, and
     those of optax's optimizers.
     """
     rates: dict[str, Any] = {}
+    factors: dict[str, Any] = {}
     for owner in _owners(tx, state, "", _Numbering()):
         made_of = list(_made_of(owner))
         rate = owner.tx.hyperparameters.get("learning_rate")
         if rate is not None:
             with contextlib.suppress(_checks.UnknownCountError):
                 rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(made_of, rate), made_of))
-        elif not owner.tx.made_by(pair_of_functions):
-            found = _readings(owner, made_of)
-            rates |= {f"{owner.name}.{name}": found[name] for name in ("learning_rate",) if name in found}
-    return dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
+        if owner.tx.made_by(pair_of_functions):
+            continue
+        found = _readings(owner, made_of)
+        rates |= {f"{owner.name}.{name}": found[name] for name in ("learning_rate",) if name in found}
+        factors |= {f"{owner.name}.{name}": found[name] for name in ("scale", "estim_lr") if name in found}
+    alone = dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
+    return alone | factors
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class FitResult(NamedTuple):
       state: the state after the last step.
       history: what was measured; ``history["loss"]`` and ``history["learning_rate"]`` have one number for each step.
         An optimizer with several learning rates has a column for each, ``history["head.sgd.learning_rate"]``, named as
-        in ``hyperparams``.
+        in ``hyperparams``; so have the factors of a rate that are found out, ``history["reduce_on_plateau.scale"]``.
       compiles: how many programs were compiled for this run. A second run of equal shapes has 0.
       seconds: wall-clock time of the run, compilation included.
     """

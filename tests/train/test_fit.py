@@ -459,6 +459,14 @@ def test_several_learning_rates_have_a_column_each():
     np.testing.assert_allclose(history["default.sgd.learning_rate"], [0.5, 0.45, 0.4], 1e-6)
 
 
+def test_the_history_has_what_was_found_out_about_the_rate():
+    tx = jl.chain(jl.sgd(0.0), jl.reduce_on_plateau(factor=0.5, patience=2))
+    step = jl.make_step(lambda params, batch: jnp.ones(()), tx)
+    history = fit(step=step, state=jl.init_state(network(), tx)).history
+    assert history["learning_rate"].tolist() == [0.0] * 6
+    assert history["reduce_on_plateau.scale"].tolist() == [1, 1, 1, 0.5, 0.5, 0.25]
+
+
 def test_a_metric_may_not_be_called_as_the_learning_rate():
     step = jl.make_step(lambda params, batch: (example_loss(params, batch), {"learning_rate": jnp.ones(())}), SGD)
     state = jl.init_state(network(), SGD)
