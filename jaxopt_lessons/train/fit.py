@@ -116,6 +116,7 @@ def fit(
     validate = _validation(step, val, val_batch_size, val_loss_fn, batches)
 
     history = History()
+    steps_before = int(state.step)
     cursor_before = int(state.cursor)
     bar = make_progress(progress, total)
     pending: list[tuple[_Chunk, Metrics, dict[str, jax.Array]]] = []
@@ -124,7 +125,7 @@ def fit(
         """Moves the metrics of the oldest pending chunk to the host, waiting for it if need be."""
         chunk, metrics, val_metrics = pending.pop(0)
         metrics, val_metrics = jax.device_get((metrics, val_metrics))
-        done = chunk.first + np.arange(1, chunk.steps + 1)
+        done = steps_before + (chunk.first - cursor_before) + np.arange(1, chunk.steps + 1)
         history.append(metrics, done, chunk.epoch)
         if val_metrics:
             history.append(val_metrics, done[-1:], chunk.epoch)

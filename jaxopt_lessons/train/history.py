@@ -44,7 +44,7 @@ class History(Mapping[str, np.ndarray]):
         return f"History({', '.join(f'{name}: {len(self[name])}' for name in self)})"
 
     def steps(self, name: str) -> np.ndarray:
-        """The batches that the whole run had consumed when each row was measured: its steps, skipped ones included."""
+        """The steps of the whole run when each row was measured; of one ``fit``, those that were skipped count too."""
         return self._column(self._steps, name)
 
     def epochs(self, name: str) -> np.ndarray:
