@@ -12,9 +12,9 @@ How the lanes are laid out in the program:
     "auto"    "vmap" on accelerators; on CPUs "map" for many lanes, except with convolutions
 
 On two CPU cores, compiled, "map" took 0.96 to 1.6 times as long as "vmap", longer for small networks and as long for
-784-128-128-10 (tests/benchmarks/sweep.py); it needs the memory of one lane and compiles faster. But a convolution that
-``run`` has outside of loops would come into one: 1.4 to 2.6 times as long (jax issue 12868). The arrays that ``run``
-closes over, such as its data, are arguments of the program and not constants of it.
+784-128-128-10 (tests/benchmarks/sweep.py); it needs the memory of one lane and compiles in half the time. But a
+convolution that ``run`` has outside of loops would come into one: 1.4 to 2.6 times as long (jax issue 12868). The
+arrays that ``run`` closes over, such as its data, are arguments of the program and not constants of it.
 """
 
 import difflib
