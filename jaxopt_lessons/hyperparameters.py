@@ -22,16 +22,25 @@ import contextlib
 import difflib
 import fnmatch
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons._named_parts import (
+    Child,
+    Numbering,
+    Owner,
+    calculating_parts,
+    children_of,
+    named_owners,
+    only_composes,
+    scope_of,
+)
 from jaxopt_lessons._value import Value, changed_at, values_inside
-from jaxopt_lessons.core import GradientTransformation, Part, as_transformation, chain, pair_of_functions
+from jaxopt_lessons.core import GradientTransformation, Part, as_transformation, pair_of_functions
 from jaxopt_lessons.types import State
 from jaxopt_lessons.wrappers.groups import groups, transforms_of
-from jaxopt_lessons.wrappers.named_chain import named_chain
 
 
 def hyperparams(tx: Any, state: State) -> dict[str, Any]:
@@ -52,8 +61,8 @@ def hyperparams(tx: Any, state: State) -> dict[str, Any]:
     """
     tx = as_transformation("hyperparams", tx)
     found: dict[str, Any] = {}
-    for owner in _owners(tx, state, "", _Numbering()):
-        made_of = list(_made_of(owner))
+    for owner in named_owners(tx, state):
+        made_of = list(calculating_parts(owner))
         for name, value in owner.tx.hyperparameters.items():
             used = _rate_used(made_of, value) if name == "learning_rate" else value
             found |= dict(_current(f"{owner.name}.{name}", used, made_of))
@@ -84,7 +93,7 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
         raise TypeError(
             f"set_hyperparams: changes must map names to values, as in {{'adam.b1': 0.95}}; got {changes!r}."
         )
-    own = [(f"{o.name}.{n}", v) for o in _owners(tx, None, "", _Numbering()) for n, v in o.tx.hyperparameters.items()]
+    own = [(f"{o.name}.{n}", v) for o in named_owners(tx) for n, v in o.tx.hyperparameters.items()]
     outer, inner = [name for name, _ in own], [name for one in own for name in _names_inside(*one)]
     wanted: dict[str, Any] = {}
     for pattern, value in changes.items():
@@ -98,7 +107,7 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
         _checks.require(
             whole is None, lambda name=name, whole=whole: f"set_hyperparams: {name!r} is inside {whole!r}; change one."
         )
-    return _changed(tx, wanted, "", _Numbering())
+    return _changed(tx, wanted, "", Numbering())
 
 
 def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
@@ -111,8 +120,8 @@ def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
     """
     rates: dict[str, Any] = {}
     factors: dict[str, Any] = {}
-    for owner in _owners(tx, state, "", _Numbering()):
-        made_of = list(_made_of(owner))
+    for owner in named_owners(tx, state):
+        made_of = list(calculating_parts(owner))
         rate = owner.tx.hyperparameters.get("learning_rate")
         if rate is not None:
             with contextlib.suppress(_checks.UnknownCountError):
@@ -124,95 +133,6 @@ def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
         factors |= {f"{owner.name}.{name}": found[name] for name in ("scale", "estim_lr") if name in found}
     alone = dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
     return alone | factors
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Who has hyperparameters, and under which name
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class _Owner(NamedTuple):
-    """A transformation with a name, and its state where one is given."""
-
-    name: str
-    tx: GradientTransformation
-    state: State | None
-
-
-class _Child(NamedTuple):
-    """A transformation among the arguments of another: where, and the label that its names begin with, if any."""
-
-    place: tuple[Any, ...]
-    label: str
-    tx: GradientTransformation
-
-
-class _Numbering:
-    """Names for transformations that stand beside each other: the second ``clip`` is ``clip_2``."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
-
-    def name(self, name: str) -> str:
-        self._seen[name] = self._seen.get(name, 0) + 1
-        return name if self._seen[name] == 1 else f"{name}_{self._seen[name]}"
-
-
-def _owners(tx: GradientTransformation, state: State | None, prefix: str, numbering: _Numbering) -> Iterator[_Owner]:
-    """All transformations with a name, those outside before those inside."""
-    if not _only_composes(tx):
-        yield _Owner(prefix + numbering.name(tx.name), tx, state)
-    children = _children(tx)
-    for child, inner in zip(children, _states(tx, state, children), strict=True):
-        yield from _owners(child.tx, inner, *_scope(child, prefix, numbering))
-
-
-def _only_composes(tx: GradientTransformation) -> bool:
-    return tx.made_by(chain) or tx.made_by(named_chain)
-
-
-def _scope(child: _Child, prefix: str, numbering: _Numbering) -> tuple[str, _Numbering]:
-    return (f"{prefix}{child.label}.", _Numbering()) if child.label else (prefix, numbering)
-
-
-def _children(tx: GradientTransformation) -> list[_Child]:
-    if tx.made_by(groups):
-        transforms = transforms_of(tx.arguments["rules"], tx.arguments["default"])
-        return [_Child((), label, inner) for label, inner in transforms.items()]
-    found = [(place, inner) for place, inner in values_inside(tx) if isinstance(inner, GradientTransformation)]
-    unlabelled = tx.made_by(chain) or len(found) == 1
-    return [_Child(place, "" if unlabelled else _label(tx, place), inner) for place, inner in found]
-
-
-def _label(tx: GradientTransformation, place: tuple[Any, ...]) -> str:
-    """The name in a named chain, the key in a mapping, the name of the argument."""
-    if tx.made_by(named_chain):
-        return tx.arguments[place[0]][place[1]][0]
-    return ".".join(map(str, place[1:] or place))
-
-
-def _states(tx: GradientTransformation, state: State | None, children: list[_Child]) -> list[State | None]:
-    """The states of the children inside the state of ``tx``; None for a wrapper that does not tell."""
-    if state is None:
-        return [None] * len(children)
-    if tx.made_by(groups):
-        by_label = {part.name: part.state for part in tx.parts(state)}
-        return [by_label[child.label] for child in children]
-    wanted = {id(child.tx) for child in children}
-    parts = [part for part in _parts_inside(tx, state, wanted) if id(part.tx) in wanted]
-    states: list[State | None] = []
-    for child in children:  # The same transformation may be there twice.
-        at = next((i for i, part in enumerate(parts) if part.tx is child.tx), None)
-        states.append(None if at is None else parts.pop(at).state)
-    return states
-
-
-def _parts_inside(tx: GradientTransformation, state: State, stop: set[int]) -> Iterator[Part]:
-    """The parts at any depth, but none inside a part with one of these identities."""
-    for part in tx.parts(state):
-        yield part
-        if id(part.tx) not in stop:
-            yield from _parts_inside(part.tx, part.state, stop)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -244,26 +164,6 @@ def _count_for(name: str, schedule: Any, made_of: list[Part]) -> Any:
     return _checks.schedule_without_count(name)
 
 
-def _made_of(owner: _Owner) -> Iterator[Part]:
-    """What calculates in the place of a transformation: itself, or what a preset put together that has no name.
-
-    With tracers among its numbers a preset puts it together anew each time, with new schedules.
-    """
-    named = {id(child.tx) for child in _children(owner.tx)}
-
-    def calculating(part: Part) -> Iterator[Part]:
-        if part.tx.assembled is not None:
-            yield from calculating(part._replace(tx=part.tx.assembled))
-            return
-        yield part
-        for inner in part.tx.parts(part.state):
-            if id(inner.tx) not in named:
-                yield from calculating(inner)
-
-    if owner.state is not None:
-        yield from calculating(Part(owner.tx.name, owner.tx, owner.state))
-
-
 def _holds(value: Any, schedule: Any) -> bool:
     """Whether a hyperparameter is the schedule, or is calculated from it."""
     return value is schedule or (
@@ -277,7 +177,7 @@ def _contents(value: Value) -> dict[str, Any]:
     return {**value.hyperparameters, **inner}
 
 
-def _readings(owner: _Owner, made_of: list[Part]) -> dict[str, Any]:
+def _readings(owner: Owner, made_of: list[Part]) -> dict[str, Any]:
     """What the transformation found out itself; of a pair of functions, what optax injected into its state."""
     if owner.tx.made_by(pair_of_functions):
         holders = jax.tree.leaves(owner.state, is_leaf=_has_hyperparams)
@@ -330,11 +230,11 @@ def _abbreviates(short: str, name: str) -> bool:
 
 
 def _changed(
-    tx: GradientTransformation, wanted: Mapping[str, Any], prefix: str, numbering: _Numbering
+    tx: GradientTransformation, wanted: Mapping[str, Any], prefix: str, numbering: Numbering
 ) -> GradientTransformation:
-    name = "" if _only_composes(tx) else prefix + numbering.name(tx.name)
-    before = _children(tx)
-    after = [_changed(child.tx, wanted, *_scope(child, prefix, numbering)) for child in before]
+    name = "" if only_composes(tx) else prefix + numbering.name(tx.name)
+    before = children_of(tx)
+    after = [_changed(child.tx, wanted, *scope_of(child, prefix, numbering)) for child in before]
     if tx.made_by(groups):
         tx = _with_groups(tx, before, after)
     else:
@@ -365,7 +265,7 @@ def _new(name: str, value: Any, wanted: Mapping[str, Any]) -> Any:
 
 
 def _with_groups(
-    tx: GradientTransformation, before: list[_Child], after: list[GradientTransformation]
+    tx: GradientTransformation, before: list[Child], after: list[GradientTransformation]
 ) -> GradientTransformation:
     """Groups with other transformations: what the new default does not give a group of itself goes into its rule.
 
@@ -393,7 +293,7 @@ def _differences(
     old: GradientTransformation, new: GradientTransformation, by_default: GradientTransformation
 ) -> dict[str, Any]:
     """The arguments that have changed, to something else than the default gives."""
-    owners = (_owners(tx, None, "", _Numbering()) for tx in (old, new, by_default))
+    owners = (named_owners(tx) for tx in (old, new, by_default))
     return {
         name: value
         for one, other, given in zip(*owners, strict=True)

@@ -29,6 +29,7 @@ LEVELS = [
     {"transforms"},
     {"wrappers", "measure"},
     {"optimizers"},
+    {"_named_parts"},
     {"hyperparameters"},
     {"train"},
     {"inspect", "interop"},

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from jaxopt_lessons import _checks, _errors, tree
+from jaxopt_lessons._named_parts import only_composes
 from jaxopt_lessons._value import _show
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation, pair_of_functions
-from jaxopt_lessons.hyperparameters import _only_composes
 from jaxopt_lessons.inspect import rules
 from jaxopt_lessons.inspect.facts import Does
 from jaxopt_lessons.inspect.flow import Node, Way, node_of, way_of
@@ -130,11 +130,11 @@ def _listing(node: Node, indent: int, shown: set[Any]) -> Iterator[Line]:
     if node.label:
         yield Line(indent, f"{node.label}:", "")
         indent += 1
-    if not _only_composes(node.tx):
+    if not only_composes(node.tx):
         yield Line(indent, node.name, _does_in_words(node.tx))
         yield from (Line(indent + 1, *argument) for argument in _arguments(node))
         if node.tx.assembled is not None:
-            yield from _made_of(node, indent + 1, shown)
+            yield from calculating_parts(node, indent + 1, shown)
         indent += 1
     elif not node.children:
         yield Line(indent, node.name, _does_in_words(node.tx))
@@ -168,7 +168,7 @@ def _is_default(tx: GradientTransformation, name: str, value: Any) -> bool:
     return value is None or value is default or (type(value) is type(default) and value == default)
 
 
-def _made_of(node: Node, indent: int, shown: set[Any]) -> Iterator[Line]:
+def calculating_parts(node: Node, indent: int, shown: set[Any]) -> Iterator[Line]:
     """The parts of a preset that have no name of their own."""
     named = {id(child.tx) for child in node.children}
 
@@ -176,7 +176,7 @@ def _made_of(node: Node, indent: int, shown: set[Any]) -> Iterator[Line]:
         for inner in tx.inside():
             if id(inner) in named or inner.name == "identity":
                 continue
-            if _only_composes(inner):
+            if only_composes(inner):
                 yield from parts(inner, indent)
             else:
                 yield Line(indent, inner.name, _does_in_words(inner))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import jax
 
 from jaxopt_lessons import _errors, tree
+from jaxopt_lessons._named_parts import Numbering, children_of, only_composes, scope_of
 from jaxopt_lessons._value import values_inside
 from jaxopt_lessons.core import GradientTransformation, chain
-from jaxopt_lessons.hyperparameters import _children, _Numbering, _only_composes, _scope
 from jaxopt_lessons.inspect.facts import Does, does, fact_of
 from jaxopt_lessons.types import Mask, Params, PyTree
 from jaxopt_lessons.wrappers.groups import groups, labels_of
@@ -41,15 +41,15 @@ class Node(NamedTuple):
 
 
 def node_of(tx: GradientTransformation) -> Node:
-    return _node(tx, "", "", "", _Numbering())
+    return _node(tx, "", "", "", Numbering())
 
 
-def _node(tx: GradientTransformation, label: str, argument: str, prefix: str, numbering: _Numbering) -> Node:
-    name = tx.name if _only_composes(tx) else prefix + numbering.name(tx.name)
+def _node(tx: GradientTransformation, label: str, argument: str, prefix: str, numbering: Numbering) -> Node:
+    name = tx.name if only_composes(tx) else prefix + numbering.name(tx.name)
     children = []
-    for child in _children(tx):
+    for child in children_of(tx):
         inside = str(child.place[0]) if child.place else ""
-        children.append(_node(child.tx, child.label, inside, *_scope(child, prefix, numbering)))
+        children.append(_node(child.tx, child.label, inside, *scope_of(child, prefix, numbering)))
     return Node(name, label, argument, tx, tuple(children))
 
 
