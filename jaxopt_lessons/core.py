@@ -138,7 +138,7 @@ class GradientTransformation(Value):
             if not self._schedules():
                 return _call(made, updates, state, params, extra)
             if not _has_count(state):
-                _state_checks.wrong_state(ScheduledState, state)
+                _state_checks.state_without_count(list(self._schedules()), state)
             made = self.at(state.count)._make()
             if not isinstance(state, ScheduledState):
                 return _call(made, updates, state, params, extra)

@@ -331,6 +331,16 @@ def test_what_cannot_be_changed(changes, message):
         jl.set_hyperparams(jl.chain(jl.clip(1.0), jl.adamw(RATE)), changes)
 
 
+def test_a_schedule_in_the_place_of_a_number_needs_a_count():
+    """A learning rate always has one; of what has none the message says why."""
+    tx = jl.adamw(0.1)
+    state = tx.init(PARAMS)
+    jl.set_hyperparams(tx, {"adamw.learning_rate": RATE}).update(PARAMS, state, PARAMS)
+    changed = jl.set_hyperparams(tx, {"adamw.weight_decay": RATE})
+    with pytest.raises(jl.InputError, match="weight_decay is a schedule, and the state, EmptyState, has no count"):
+        changed.update(PARAMS, state, PARAMS)
+
+
 def test_changes_are_a_mapping():
     with pytest.raises(TypeError, match="changes must map names to values"):
         jl.set_hyperparams(jl.sgd(0.1), [("sgd.learning_rate", 0.2)])
