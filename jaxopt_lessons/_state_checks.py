@@ -15,9 +15,9 @@ def wrong_state(expected: type, state: Any) -> NoReturn:
 
 def state_without_count(schedules: Sequence[str], state: Any) -> NoReturn:
     raise InputError(
-        f"{', '.join(schedules)} is a schedule, and the state, {type(state).__name__}, has no count to read it at. It was "
-        "made by init while there was a number, or by another transformation: call init with the schedule in place, and "
-        "take the rest over with load_state_dict."
+        f"{', '.join(schedules)} is a schedule, and the state, {type(state).__name__}, has no count to read it at. It "
+        "was made by init while there was a number, or by another transformation: call init with the schedule in "
+        "place, and take the rest over with load_state_dict."
     )
 
 
