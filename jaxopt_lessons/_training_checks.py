@@ -1,6 +1,6 @@
 """Errors of training: what a loss function returns, and the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -15,16 +15,12 @@ def loss_with_metrics(result: tuple[Any, ...]) -> None:
         raise InputError(f"a loss function returns a loss, or (loss, dict of metrics); got a tuple of ({kinds}).")
 
 
-def reserved_metrics(metrics: Mapping[str, Any], reserved: Sequence[str]) -> None:
+def reserved_metrics(
+    metrics: Mapping[str, Any], reserved: Iterable[str], reason: str = "the step reports its own"
+) -> None:
     taken = [name for name in reserved if name in metrics]
     if taken:
-        raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: the step reports its own.")
-
-
-def recorded_metrics(metrics: Mapping[str, Any], rates: Mapping[str, Any]) -> None:
-    taken = [name for name in rates if name in metrics]
-    if taken:
-        raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: fit records its own.")
+        raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: {reason}.")
 
 
 def loss_shape(name: str, got: str, examples: int) -> NoReturn:

@@ -67,6 +67,11 @@ class Value:
             {name: v for name, v in self._arguments.items() if v is not None and ranges[name] is not None}
         )
 
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """The function that made this value."""
+        return self._factory
+
     def made_by(self, factory: Callable[..., Any]) -> bool:
         """Whether this value is what a call of ``factory`` returned: ``adam(0.1).made_by(adam)``."""
         return self._factory is factory

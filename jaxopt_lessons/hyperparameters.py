@@ -129,10 +129,13 @@ def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
         if owner.tx.made_by(pair_of_functions):
             continue
         found = _readings(owner, made_of)
-        rates |= {f"{owner.name}.{name}": found[name] for name in ("learning_rate",) if name in found}
+        if "learning_rate" in found:
+            rates[f"{owner.name}.learning_rate"] = found["learning_rate"]
         factors |= {f"{owner.name}.{name}": found[name] for name in ("scale", "estim_lr") if name in found}
-    alone = dict(zip(["learning_rate"], rates.values(), strict=True)) if len(rates) == 1 else rates
-    return alone | factors
+    if len(rates) == 1:
+        (rate,) = rates.values()
+        rates = {"learning_rate": rate}
+    return rates | factors
 
 
 # ---------------------------------------------------------------------------------------------------------------------

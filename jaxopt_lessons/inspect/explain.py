@@ -146,7 +146,7 @@ def _does_in_words(tx: GradientTransformation) -> str:
     if tx.made_by(pair_of_functions):
         function = tx.arguments["update"]
         return f"A pair of functions of {getattr(function, '__module__', None) or 'unknown origin'}."
-    documentation = inspect.getdoc(tx._factory)
+    documentation = inspect.getdoc(tx.factory)
     return documentation.splitlines()[0].replace("``", "") if documentation else "(it has no docstring)"
 
 
@@ -164,7 +164,7 @@ def _arguments(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _is_default(tx: GradientTransformation, name: str, value: Any) -> bool:
-    default = inspect.signature(tx._factory).parameters[name].default
+    default = inspect.signature(tx.factory).parameters[name].default
     return value is None or value is default or (type(value) is type(default) and value == default)
 
 

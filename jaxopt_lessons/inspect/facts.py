@@ -303,7 +303,7 @@ FACTS: dict[Callable[..., Any], Fact] = {
 
 
 def fact_of(tx: GradientTransformation) -> Fact:
-    return FACTS.get(tx._factory, Fact(Does.UNKNOWN))
+    return FACTS.get(tx.factory, Fact(Does.UNKNOWN))
 
 
 def does(tx: GradientTransformation) -> Does:

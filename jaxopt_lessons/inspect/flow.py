@@ -16,7 +16,7 @@ from jaxopt_lessons._value import values_inside
 from jaxopt_lessons.core import GradientTransformation, chain
 from jaxopt_lessons.inspect.facts import Does, does, fact_of
 from jaxopt_lessons.types import Mask, Params, PyTree
-from jaxopt_lessons.wrappers.groups import groups, labels_of
+from jaxopt_lessons.wrappers.groups import groups, labels_in
 from jaxopt_lessons.wrappers.masked import masked
 from jaxopt_lessons.wrappers.named_chain import named_chain
 from jaxopt_lessons.wrappers.partition import partition
@@ -158,7 +158,7 @@ class _Walk:
         if node is not None:
             at = at._replace(owner=node.name, preset=None, nodes=node.children)
         if tx.assembled is not None:
-            if at.preset is None and tx._factory.__module__.split(".")[0] == PACKAGE:
+            if at.preset is None and tx.factory.__module__.split(".")[0] == PACKAGE:
                 self._presets += 1
                 at = at._replace(preset=Preset(tx.name, self._presets))
             return self.through(tx.assembled, before, at)
@@ -196,7 +196,7 @@ class _Walk:
         return left
 
     def _side_by_side(self, tx: GradientTransformation, before: tuple[Stage, ...], at: _Place) -> tuple[Stage, ...]:
-        labels = _labels(tx, at.params)
+        labels = labels_in(tx, at.params)
         for path, label in _by_path(labels).items():
             self.labels[path] = (*self.labels.get(path, ()), str(label))
         left: tuple[Stage, ...] = ()
@@ -210,13 +210,6 @@ class _Walk:
 def _named(nodes: tuple[Node, ...], argument: str) -> tuple[Node, ...]:
     """The nodes of one argument first: the same optimizer may be two arguments."""
     return tuple(sorted(nodes, key=lambda node: node.argument != argument))
-
-
-def _labels(tx: GradientTransformation, params: Params) -> PyTree:
-    arguments = tx.arguments
-    if tx.made_by(groups):
-        return labels_of(arguments["rules"], arguments["default"] is not None, arguments["labels"], params)
-    return tree.label_leaves(arguments["param_labels"], params)
 
 
 def _by_path(labels: PyTree) -> dict[str, object]:

@@ -133,7 +133,7 @@ def fit(
             latest = {name: float(values[-1]) for name, values in metrics.items()}
             bar.advance(chunk.steps, chunk.epoch, latest | {k: float(v) for k, v in val_metrics.items()})
 
-    argument = _as_argument(step)
+    argument = as_argument(step)
     with compilation.count() as compiled:
         state = _copy(state)  # The chunks take over the buffers of the state they get.
         try:
@@ -178,13 +178,13 @@ def _with_learning_rates(step: Step) -> StepFn:
     def measured(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, Metrics]:
         rates = {name: numerics.as_float(rate) for name, rate in step.learning_rates(state).items()}
         state, metrics = step(state, batch, mask)
-        _training_checks.recorded_metrics(metrics, rates)
+        _training_checks.reserved_metrics(metrics, rates, "fit records its own")
         return state, {**metrics, **rates}
 
     return measured
 
 
-def _as_argument(step: StepFn) -> Any:
+def as_argument(step: StepFn) -> Any:
     """The step as an argument of a compiled program, with its Python numbers as arrays of JAX's dtypes for them.
 
     A Python float and a float32 array are different types to ``jit``; as hyperparameters they are the same.

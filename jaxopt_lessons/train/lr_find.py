@@ -22,7 +22,7 @@ import numpy as np
 from jaxopt_lessons import _checks, _figure, numerics
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
-from jaxopt_lessons.train.fit import _as_argument
+from jaxopt_lessons.train.fit import as_argument
 from jaxopt_lessons.train.scan import Metrics, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step
@@ -135,7 +135,7 @@ def lr_find(
     _checks.require(low < high, lambda: f"lr_find: low must be below high; got {low} and {high}.")
     steps = _checks.whole("lr_find", "steps", steps, least=10)
     try:
-        argument = _as_argument(step.replace(learning_rate=float(low)))
+        argument = as_argument(step.replace(learning_rate=float(low)))
     except (TypeError, ValueError) as error:
         raise type(error)(f"lr_find: {error}") from None
     if batches.tail:

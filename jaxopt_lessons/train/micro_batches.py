@@ -2,8 +2,7 @@
 
 Of 10 examples in 4 parts the sizes are 3, 3, 2 and 2: one loop over those with one example more, one over the others.
 
-On CPUs XLA takes many times as long for a convolution's gradient inside a loop as outside (JAX issue 12868). So where
-there is one, the loop is written out.
+On CPUs the loop is written out where there is a convolution (see ``convolutions``).
 """
 
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lessons.train.convolutions import has_convolution
 from jaxopt_lessons.types import PyTree
 
 
@@ -57,20 +57,3 @@ def _sum(function: Callable[..., Any], sums: Any, parts: PyTree, numbers: jax.Ar
 
     written_out = jax.default_backend() == "cpu" and has_convolution(jaxpr.jaxpr)
     return jax.lax.scan(body, sums, (parts, numbers), unroll=written_out)[0]
-
-
-def has_convolution(jaxpr: Any) -> bool:
-    """Whether there is a convolution in a jaxpr, or in one inside it."""
-    return any(
-        equation.primitive.name == "conv_general_dilated"
-        or any(has_convolution(inner) for value in equation.params.values() for inner in _jaxprs(value))
-        for equation in jaxpr.eqns
-    )
-
-
-def _jaxprs(value: Any) -> list[Any]:
-    if isinstance(value, (tuple, list)):
-        return [jaxpr for item in value for jaxpr in _jaxprs(item)]
-    if hasattr(value, "eqns"):
-        return [value]
-    return [value.jaxpr] if hasattr(value, "jaxpr") else []

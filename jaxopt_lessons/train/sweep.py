@@ -21,7 +21,7 @@ import difflib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxopt_lessons import _checks, _errors, numerics
 from jaxopt_lessons.train import compilation
+from jaxopt_lessons.train.convolutions import has_convolution
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.types import PyTree
 
@@ -211,20 +212,7 @@ def _layout(how: Any, lane: ClosedJaxpr, lanes: int) -> tuple[str | int, Mesh | 
         mesh = Mesh(np.asarray(jax.devices()), ("lanes",))
     share = lanes if mesh is None else -(-lanes // mesh.size)
     on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
-    return "map" if on_cpu and share > FEW_LANES and not _has_convolution(lane.jaxpr) else "vmap", mesh
-
-
-def _has_convolution(jaxpr: Any) -> bool:
-    return any(equation.primitive.name == "conv_general_dilated" for equation in _equations(jaxpr))
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr, and of those inside."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(parameter, "eqns"):
-                yield from _equations(getattr(parameter, "jaxpr", parameter))
+    return "map" if on_cpu and share > FEW_LANES and not has_convolution(lane.jaxpr) else "vmap", mesh
 
 
 @functools.lru_cache(maxsize=64)

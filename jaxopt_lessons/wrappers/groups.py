@@ -203,15 +203,19 @@ def group_labels(tx: Any, params: Params) -> PyTree:
     return found[0]
 
 
-def _labels_inside(tx: GradientTransformation, params: Params) -> Any:
+def labels_in(tx: GradientTransformation, params: Params) -> PyTree:
+    """The label that a ``groups`` or ``partition`` gives to each leaf."""
     arguments = tx.arguments
     if tx.made_by(groups):
-        yield labels_of(arguments["rules"], arguments["default"] is not None, arguments["labels"], params)
-        return
-    if tx.made_by(partition):
-        yield tree.label_leaves(arguments["param_labels"], params)
+        return labels_of(arguments["rules"], arguments["default"] is not None, arguments["labels"], params)
+    return tree.label_leaves(arguments["param_labels"], params)
+
+
+def _labels_inside(tx: GradientTransformation, params: Params) -> Any:
+    if tx.made_by(groups) or tx.made_by(partition):
+        yield labels_in(tx, params)
         return
     if tx.made_by(masked):
-        params = tree.pick(params, tree.mask_leaves(arguments["mask"], params))
+        params = tree.pick(params, tree.mask_leaves(tx.arguments["mask"], params))
     for part in tx.inside():
         yield from _labels_inside(part, params)

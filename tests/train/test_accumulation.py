@@ -17,7 +17,7 @@ from training_problems import (
 )
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.train.micro_batches import has_convolution
+from jaxopt_lessons.train.convolutions import has_convolution
 from jaxopt_lessons.train.step import LOSS_STREAM
 
 BATCH = regression(12)
