@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
-from jaxopt_lessons.train.step import Weighted, measure
+from jaxopt_lessons.train.objective import Weighted, measure
 from jaxopt_lessons.types import Params, PyTree
 
 

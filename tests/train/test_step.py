@@ -23,7 +23,8 @@ from training_problems import (
 )
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.train.step import LOSS_STREAM, SHUFFLE_STREAM, measure
+from jaxopt_lessons.train.objective import measure
+from jaxopt_lessons.train.step import LOSS_STREAM, SHUFFLE_STREAM
 
 BATCH = regression(6)
 TWO_POINTS = np.array([[1.0, 3.0], [3.0, 5.0]], np.float32)
