@@ -134,6 +134,17 @@ def test_one_transformation_in_two_places_has_two_states():
     assert float(found["b.scale_by_learning_rate.learning_rate"]) == 0.5
 
 
+def test_one_transformation_under_two_labels_has_two_states():
+    part = jl.scale_by_learning_rate(RATE)
+    tx = jl.partition({"a": part, "b": part}, lambda path, leaf: "a" if path == "w" else "b")
+    states = tx.init(PARAMS).inner_states
+    state = jl.PartitionState({"a": states["a"], "b": states["b"]._replace(count=jnp.int32(4))})
+    found = {name: float(value) for name, value in jl.hyperparams(tx, state).items()}
+    assert found == pytest.approx(
+        {"a.scale_by_learning_rate.learning_rate": 0.5, "b.scale_by_learning_rate.learning_rate": 0.3}
+    )
+
+
 def test_labels():
     groups = jl.groups({"b*": {"weight_decay": 0.0}, "w": jl.sgd(0.3)}, default=jl.adamw(RATE))
     found = read(groups, 3)
@@ -312,6 +323,34 @@ def test_another_number_is_the_same_program():
     ]
     assert len(traces) == 1
     assert len({float(result["bias"][0]) for result in results}) == 4
+
+
+@pytest.mark.parametrize(
+    "optimizers",
+    [
+        [jl.adamw(rate / 100) for rate in range(1, 11)],
+        [jl.adamw(jl.cosine_decay_schedule(0.1, decay_steps)) for decay_steps in range(1, 11)],
+        [jl.adamw(0.1, weight_decay=decay / 10) for decay in range(1, 11)],
+    ],
+    ids=["learning rates", "schedules of one family", "weight decays"],
+)
+def test_ten_values_through_one_training_run_are_one_trace(optimizers):
+    traces = []
+
+    @jax.jit
+    def train(tx):
+        traces.append(None)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(params, state, params)
+            return (jl.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (PARAMS, tx.init(PARAMS)), length=5)[0][0]
+
+    results = [train(tx) for tx in optimizers]
+    assert len(traces) == 1
+    assert len({float(result["w"][0, 0]) for result in results}) == 10
 
 
 @pytest.mark.parametrize(
