@@ -98,6 +98,9 @@ from jaxopt_lessons.train.guard import with_guard
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
+from jaxopt_lessons.train.observers.checkpoint import Checkpoint
+from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
+from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step

@@ -2,11 +2,13 @@
 
 history["loss"]              one number for each step
 history["val_loss"]          one number for each validation
-history.steps("val_loss")    the step after which each of them was measured
+history.steps("val_loss")    the batches consumed when each of them was measured
 history.epoch_mean("loss")   one number for each epoch, every example with equal weight
+
+Memory: 8 bytes a step, and 4 for each column.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,40 +18,47 @@ class History(Mapping[str, np.ndarray]):
     """Columns by name. Training metrics have a row for each step, ``val_*`` a row for each validation."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, list[np.ndarray]] = {}
-        self._steps: dict[str, list[np.ndarray]] = {}
-        self._epochs: dict[str, list[np.ndarray]] = {}
+        self._tables: list[_Table] = []
+        self._table_of: dict[str, _Table] = {}
 
-    def append(self, metrics: Mapping[str, Any], steps: Any, epoch: int) -> None:
-        """Adds rows: one number, or one for each of ``steps``, to each column."""
+    def append(self, metrics: Mapping[str, Any], steps: Any, epoch: int | np.ndarray) -> None:
+        """Adds rows to columns: to all that were added together before, one for each of ``steps``."""
         steps = np.atleast_1d(np.asarray(steps))
-        for name, values in metrics.items():
-            values = np.atleast_1d(np.asarray(values))
+        rows = {name: np.atleast_1d(np.asarray(values)) for name, values in metrics.items()}
+        for name, values in rows.items():
             if values.shape != steps.shape:
                 raise ValueError(f"history: {name!r} has shape {values.shape} for {steps.shape} steps.")
-            self._columns.setdefault(name, []).append(values)
-            self._steps.setdefault(name, []).append(steps)
-            self._epochs.setdefault(name, []).append(np.full(steps.shape, epoch))
+        tables = list(dict.fromkeys(self._table_of[name] for name in rows if name in self._table_of))
+        known = {name for table in tables for name in table.columns}
+        if missing := sorted(known - set(rows)):
+            raise ValueError(f"history: {', '.join(sorted(rows))} come without {missing[0]!r}, which has the same rows.")
+        new = [name for name in rows if name not in known]
+        if new:
+            tables.append(_Table(new))
+            self._tables.append(tables[-1])
+            self._table_of |= dict.fromkeys(new, tables[-1])
+        for table in tables:
+            table.append({name: rows[name] for name in table.columns}, steps, epoch)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._column(self._columns, name)
+        return self._table(name).columns[name].values
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
+        return iter(self._table_of)
 
     def __len__(self) -> int:
-        return len(self._columns)
+        return len(self._table_of)
 
     def __repr__(self) -> str:
         return f"History({', '.join(f'{name}: {len(self[name])}' for name in self)})"
 
     def steps(self, name: str) -> np.ndarray:
-        """The steps of the whole run when each row was measured; of one ``fit``, those that were skipped count too."""
-        return self._column(self._steps, name)
+        """How many batches of the whole run were consumed when each row was measured, those of skipped steps included."""
+        return self._table(name).steps.values
 
     def epochs(self, name: str) -> np.ndarray:
         """The epoch that each row belongs to, counted from 0."""
-        return self._column(self._epochs, name)
+        return self._table(name).epochs.values
 
     def epoch_mean(self, name: str) -> np.ndarray:
         """The mean of each epoch, weighted by the number of examples (or the weight) behind each row.
@@ -57,23 +66,82 @@ class History(Mapping[str, np.ndarray]):
         Rows of weight 0 are left out, whatever stands there: NaN, for instance, where ``with_guard`` skipped a step.
         Its column ``skipped`` is the share of such steps.
         """
-        values, epochs = self[name], self.epochs(name)
-        weights = self["weight"] if "weight" in self._columns and name != "skipped" else np.ones(len(values))
-        if len(weights) != len(values):  # a column of validations
-            weights = np.ones(len(values))
+        epochs = self.epochs(name)
+        return np.array([self.mean(name, epochs == epoch) for epoch in np.unique(epochs)])
+
+    def mean(self, name: str, rows: Any = slice(None)) -> float:
+        """The mean of some rows, with the weights of ``epoch_mean``."""
+        table = self._table(name)
+        values = table.columns[name].values[rows]
+        weights = np.ones(len(values))
+        if "weight" in table.columns and name != "skipped":
+            weights = table.columns["weight"].values[rows]
         weighed = np.where(weights == 0, 0, values) * weights
-        totals = [np.sum(weighed[epochs == e], dtype=float) for e in np.unique(epochs)]
-        return np.array(
-            [t / (np.sum(weights[epochs == e]) or 1) for e, t in zip(np.unique(epochs), totals, strict=True)]
-        )
+        return np.sum(weighed, dtype=float) / (np.sum(weights) or 1)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain lists, for JSON."""
         return {name: self[name].tolist() for name in self}
 
-    def _column(self, columns: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
-        if name not in columns:
-            known = ", ".join(self._columns) or "nothing yet"
+    def to_records(self) -> dict[str, np.ndarray]:
+        """Everything as arrays by name, for ``from_records``: what a checkpoint keeps."""
+        records = {}
+        for number, table in enumerate(self._tables):
+            records |= {f"{number}/steps": table.steps.values, f"{number}/epochs": table.epochs.values}
+            records |= {f"{number}/column/{name}": column.values for name, column in table.columns.items()}
+        return records
+
+    @classmethod
+    def from_records(cls, records: Mapping[str, np.ndarray]) -> "History":
+        """The history that ``to_records`` took apart."""
+        history = cls()
+        for number in sorted({int(key.split("/")[0]) for key in records}):
+            begin = f"{number}/column/"
+            columns = {key.removeprefix(begin): values for key, values in records.items() if key.startswith(begin)}
+            history.append(columns, records[f"{number}/steps"], records[f"{number}/epochs"])
+        return history
+
+    def _table(self, name: str) -> "_Table":
+        if name not in self._table_of:
+            known = ", ".join(self._table_of) or "nothing yet"
             raise KeyError(f"history has no {name!r}; it has {known}")
-        columns[name] = [np.concatenate(columns[name])]
-        return columns[name][0]
+        return self._table_of[name]
+
+
+class _Table:
+    """Columns that have the same rows."""
+
+    def __init__(self, names: Iterable[str]):
+        self.columns = {name: _Column() for name in names}
+        self.steps, self.epochs = _Column(), _Column()
+
+    def append(self, rows: Mapping[str, np.ndarray], steps: np.ndarray, epoch: int | np.ndarray) -> None:
+        for name, values in rows.items():
+            self.columns[name].append(values)
+        self.steps.append(steps.astype(np.int32))
+        self.epochs.append(np.broadcast_to(np.asarray(epoch, np.int32), steps.shape))
+
+
+class _Column:
+    """A vector that grows: rows are added one at a time without being copied each time."""
+
+    def __init__(self) -> None:
+        self._space = np.empty(0)
+        self._length = 0
+
+    @property
+    def values(self) -> np.ndarray:
+        view = self._space[: self._length]
+        view.flags.writeable = False
+        return view
+
+    def append(self, values: Sequence[Any] | np.ndarray) -> None:
+        values = np.asarray(values)
+        dtype = values.dtype if not self._length else np.result_type(self._space, values)
+        needed = self._length + len(values)
+        if needed > len(self._space) or dtype != self._space.dtype:
+            space = np.empty(max(needed, len(self._space) * 3 // 2), dtype)
+            space[: self._length] = self._space[: self._length]
+            self._space = space
+        self._space[self._length : needed] = values
+        self._length = needed

@@ -22,7 +22,7 @@ import numpy as np
 from jaxopt_lessons import _checks, _figure, numerics
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
-from jaxopt_lessons.train.fit import as_argument
+from jaxopt_lessons.train.programs import as_argument
 from jaxopt_lessons.train.scan import Metrics, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step

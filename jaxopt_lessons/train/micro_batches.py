@@ -2,7 +2,7 @@
 
 Of 10 examples in 4 parts the sizes are 3, 3, 2 and 2: one loop over those with one example more, one over the others.
 
-On CPUs the loop is written out where there is a convolution (see ``convolutions``).
+On CPUs the loop is written out where there is a convolution (see ``cost``).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons.train.convolutions import has_convolution
+from jaxopt_lessons.train.cost import cost_of
 from jaxopt_lessons.types import PyTree
 
 
@@ -55,5 +55,5 @@ def _sum(function: Callable[..., Any], sums: Any, parts: PyTree, numbers: jax.Ar
     def body(sums: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, function(*part)), None
 
-    written_out = jax.default_backend() == "cpu" and has_convolution(jaxpr.jaxpr)
+    written_out = jax.default_backend() == "cpu" and cost_of(jaxpr.jaxpr).has_convolution
     return jax.lax.scan(body, sums, (parts, numbers), unroll=written_out)[0]

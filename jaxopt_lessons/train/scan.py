@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.batches import Batches, Location
 from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.types import PyTree
 
 LOCATED_AT_ONCE = 2**22
 """Up to this many row numbers (16 MB) are calculated in one go before the loop; more of them inside it."""
@@ -52,6 +53,18 @@ def run_steps(
         state, metrics = step(state, batch, mask)
         parts.append(jax.tree.map(lambda x: x[None], metrics))
     return state, parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+
+def run_given(
+    step: StepFn, state: TrainState, batches: PyTree, masks: jax.Array | None, unroll: int | bool = 1
+) -> tuple[TrainState, Metrics]:
+    """Steps on batches that are there, along the first axis of the arrays."""
+
+    def body(state: TrainState, given: Any) -> tuple[TrainState, Metrics]:
+        batch, mask = given
+        return step(state, batch, mask)
+
+    return jax.lax.scan(body, state, (batches, masks), unroll=unroll)
 
 
 def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainState, Batches], Any]:

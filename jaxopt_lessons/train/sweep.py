@@ -32,7 +32,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxopt_lessons import _checks, _errors, numerics
 from jaxopt_lessons.train import compilation
-from jaxopt_lessons.train.convolutions import has_convolution
+from jaxopt_lessons.train.cost import cost_of
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.types import PyTree
 
@@ -212,7 +212,7 @@ def _layout(how: Any, lane: ClosedJaxpr, lanes: int) -> tuple[str | int, Mesh | 
         mesh = Mesh(np.asarray(jax.devices()), ("lanes",))
     share = lanes if mesh is None else -(-lanes // mesh.size)
     on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
-    return "map" if on_cpu and share > FEW_LANES and not has_convolution(lane.jaxpr) else "vmap", mesh
+    return "map" if on_cpu and share > FEW_LANES and not cost_of(lane.jaxpr).has_convolution else "vmap", mesh
 
 
 @functools.lru_cache(maxsize=64)

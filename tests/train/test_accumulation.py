@@ -17,7 +17,7 @@ from training_problems import (
 )
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.train.convolutions import has_convolution
+from jaxopt_lessons.train.cost import cost_of
 from jaxopt_lessons.train.step import LOSS_STREAM
 
 BATCH = regression(12)
@@ -291,8 +291,8 @@ def convolved(x):
 )
 def test_a_convolution_is_found_wherever_it_is(inside):
     x = jnp.ones((2, 1, 5, 5))
-    assert has_convolution(jax.make_jaxpr(inside(convolved))(x).jaxpr)
-    assert not has_convolution(jax.make_jaxpr(inside(jnp.tanh))(x).jaxpr)
+    assert cost_of(jax.make_jaxpr(inside(convolved))(x).jaxpr).has_convolution
+    assert not cost_of(jax.make_jaxpr(inside(jnp.tanh))(x).jaxpr).has_convolution
 
 
 # ---------------------------------------------------------------------------------------------------------------------

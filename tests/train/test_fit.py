@@ -1,7 +1,6 @@
 """``fit``: a run in chunks on the host is the same run in one piece, however it is cut, stopped or compiled."""
 
 import re
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,8 @@ from training_problems import (
 )
 
 import jaxopt_lessons as jl
-
-fit_module = sys.modules["jaxopt_lessons.train.fit"]
+from jaxopt_lessons.train import chunks as chunks_module
+from jaxopt_lessons.train.programs import Compiled
 
 N, B = 11, 4
 DATA = regression(N)
@@ -110,26 +109,25 @@ def test_a_run_that_stops_at_any_cursor_and_goes_on_is_the_run_that_did_not_stop
 
 
 @pytest.mark.parametrize("remainder", ["keep", "wrap"])
-def test_the_length_of_chunks_changes_nothing(remainder, monkeypatch):
-    """Bit by bit; 14 steps are two epochs of seven batches, in chunks of 7, of 1, and of 4 and 3 (or 3 and a tail)."""
+def test_the_length_of_chunks_changes_nothing(remainder):
+    """Bit by bit; 14 steps are two epochs of seven batches, in chunks of 7, of 1, and of 3 and what is left."""
     batches, val = jl.minibatches(regression(27), B, remainder=remainder), regression(5, seed=1)
     whole = fit(batches, steps=14, val=val, val_batch_size=3)
     assert len(whole.history["val_loss"]) == 2
-    for chunk in (1, 4):
-        monkeypatch.setattr(fit_module, "CHUNK_STEPS", chunk)
-        cut = fit(batches, steps=14, val=val, val_batch_size=3)
+    for options in ({"chunk_steps": 1}, {"chunk_steps": 3}, {"chunk_steps": 4}, {"loop": "steps"}):
+        cut = fit(batches, steps=14, val=val, val_batch_size=3, **options)
         assert_same(cut.state, whole.state)
         assert_same(history_of(cut), history_of(whole))
 
 
+@pytest.mark.parametrize("multiples", [(), (5,), (3, 4)])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 6, 7, 100])
 @pytest.mark.parametrize("remainder", REMAINDERS)
-def test_chunks_are_within_the_limit_and_within_an_epoch(chunk, remainder, monkeypatch):
-    monkeypatch.setattr(fit_module, "CHUNK_STEPS", chunk)
+def test_chunks_are_within_the_limit_and_end_where_they_have_to(chunk, remainder, multiples):
     batches = jl.minibatches(np.zeros(27), B, remainder=remainder)
     for cursor in range(8):
         for total in (0, 1, 6, 7, 20):
-            chunks = list(fit_module._chunks(batches, cursor, total))
+            chunks = chunks_of(batches, cursor, total, chunk, multiples)
             position = cursor
             for part in chunks:
                 last = part.first + part.steps - 1
@@ -141,10 +139,16 @@ def test_chunks_are_within_the_limit_and_within_an_epoch(chunk, remainder, monke
                     True
                 ] * part.tail
                 assert part.ends_epoch == (batches.epoch_of(last + 1) > part.epoch)
+                assert all(c % multiple for c in range(part.first + 1, last + 1) for multiple in multiples)
                 position += part.steps
             assert position == cursor + total
-    whole_epochs = list(fit_module._chunks(batches, 0, 4 * batches.per_epoch))
-    assert len({(part.length, part.tail) for part in whole_epochs}) <= 4
+    whole_epochs = chunks_of(batches, 0, 4 * batches.per_epoch, chunk, multiples)
+    assert len({(part.length, part.tail) for part in whole_epochs}) <= 5
+
+
+def chunks_of(batches, cursor, total, limit, multiples=()):
+    cuts = chunks_module.cuts_of_epochs(batches, cursor + total, limit, multiples)
+    return list(chunks_module.chunks_in_memory(batches, cursor, cuts))
 
 
 def test_a_fit_without_its_steps_is_the_identity():
@@ -185,7 +189,7 @@ def test_steps_and_cursor_are_counted_apart():
     ahead = STATE._replace(cursor=jnp.int32(4), step=jnp.int32(3))
     result = fit(state=ahead, steps=4)
     assert (int(result.state.cursor), int(result.state.step)) == (8, 7)
-    assert result.history.steps("loss").tolist() == [4, 5, 6, 7]
+    assert result.history.steps("loss").tolist() == [5, 6, 7, 8]
     assert result.history.epochs("loss").tolist() == [1, 1, 2, 2]
 
 
@@ -255,15 +259,14 @@ def test_what_the_caller_gave_stays_alive():
 def test_the_state_inside_of_a_run_is_donated(monkeypatch):
     """Else a run would need the memory of two states."""
     given = []
-    run_chunk = fit_module._run_chunk
+    run_in_memory = Compiled.run_in_memory
 
-    def spy(step, state, *rest):
+    def spy(compiled, state, *rest):
         given.append(state)
-        return run_chunk(step, state, *rest)
+        return run_in_memory(compiled, state, *rest)
 
-    monkeypatch.setattr(fit_module, "_run_chunk", spy)
-    monkeypatch.setattr(fit_module, "CHUNK_STEPS", 1)
-    fit(steps=2)
+    monkeypatch.setattr(Compiled, "run_in_memory", spy)
+    fit(steps=2, chunk_steps=1)
     assert len(given) == 2
     for state in given:
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
@@ -346,12 +349,11 @@ def test_a_replaced_learning_rate_compiles_nothing_and_is_used():
     assert distance(result.state.params, fit(steps=3).state.params) > 1e-2
 
 
-def test_long_epochs_need_few_programs(monkeypatch):
+def test_long_epochs_need_few_programs():
     """Equal chunks where the number of batches has a divisor that fits, two lengths where it has none."""
-    monkeypatch.setattr(fit_module, "CHUNK_STEPS", 4)
     for batches_in_epoch, lengths in ((12, {4}), (10, {2}), (7, {4, 3}), (4, {4}), (5, {1})):
         batches = jl.minibatches(np.zeros(batches_in_epoch), 1)
-        found = {chunk.length for chunk in fit_module._chunks(batches, 0, 2 * batches_in_epoch)}
+        found = {chunk.length for chunk in chunks_of(batches, 0, 2 * batches_in_epoch, 4)}
         assert max(found) <= 4
         assert len(found) <= 2
         assert found == lengths or batches_in_epoch == 5
@@ -664,7 +666,7 @@ def test_what_a_loss_raises_comes_out(where):
 def test_a_result_prints_what_there_is_to_see():
     shown = repr(fit(val=regression(4, seed=1))._replace(compiles=0, seconds=0.1234))
     assert re.fullmatch(
-        r"FitResult\(steps=6, history=History\(.*loss: 6.*val_loss: 2\), compiles=0, seconds=0\.123\)", shown
+        r"FitResult\(steps=6, reason='finished', history=History\(.*loss: 6.*val_loss: 2\), compiles=0, seconds=0\.123\)", shown
     )
 
 

@@ -1,0 +1,107 @@
+"""The host's part of a run: it starts one chunk after the other, and reads what the ones before have measured.
+
+The device is never asked to wait, but where an observer has to see the state: then the host reads all that is under way,
+the observers look, and the next chunk takes over the buffers of the state.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxopt_lessons.train.interrupts import Interrupt
+from jaxopt_lessons.train.progress import Progress
+from jaxopt_lessons.train.programs import Compiled
+from jaxopt_lessons.train.run import Moment, Run
+from jaxopt_lessons.train.scan import Metrics
+from jaxopt_lessons.train.sources import Length, Source
+from jaxopt_lessons.train.watch import Watch
+
+MOST_PENDING = 32
+"""Chunks whose metrics are not read yet, at most, and"""
+
+PENDING_SECONDS = 0.1
+"""for how long: to read a chunk of a single step by itself would take longer than some steps."""
+
+Validate = Callable[[Any], dict[str, jax.Array]]
+
+
+class _Pending(NamedTuple):
+    moment: Moment
+    steps: int
+    metrics: Metrics
+    val_metrics: dict[str, jax.Array]
+
+
+class Loop:
+    """Runs the chunks of a source, with observers between them."""
+
+    def __init__(self, run: Run, source: Source, watch: Watch, validate: Validate | None):
+        self._run, self._source, self._watch, self._validate = run, source, watch, validate
+        self._pending: deque[_Pending] = deque()
+        self._read = time.monotonic()
+        self.position: Any = None
+        self.bar: Progress | None = None
+        self.has_begun = False
+
+    def go(self, length: Length, interrupt: Interrupt) -> None:
+        """From where the run is to its end, or to where somebody stops it."""
+        run = self._run
+        step, compiled = run.step, Compiled(run.step)
+        validated = True
+        multiples = self._watch.multiples
+        with self._source.chunks(compiled, run.state, length, run.end, multiples, self.position) as chunks:
+            for chunk in chunks:
+                self.has_begun = True
+                if run.step is not step:
+                    step, compiled = run.step, Compiled(run.step)
+                state, metrics = self._source.run(compiled, run.state, chunk)
+                run.state, self.position = state, chunk.position
+                moment = Moment(chunk.first + chunk.steps, chunk.epoch, chunk.ends_epoch)
+                val_metrics = {}
+                validated = self._validate is None or moment.ends_epoch or moment.cursor == run.end
+                if self._validate is not None and validated:
+                    val_metrics = self._validate(state)
+                self._pending.append(_Pending(moment, chunk.steps, metrics, val_metrics))
+                self._let_look(moment)
+                if interrupt.reason is not None:
+                    run.stop(interrupt.reason)
+                if run.reason is not None:
+                    break
+        self.read_all()
+        if self._validate is not None and not validated and run.reason is None:
+            # The data has ended where nobody knew before that it would.
+            self._note(run.moment, {}, jax.device_get(self._validate(run.state)), 0)
+
+    def read_all(self) -> None:
+        """Reads what is under way, and waits for it."""
+        self._read_chunks(len(self._pending))
+
+    def _let_look(self, moment: Moment) -> None:
+        if self._watch.needs_state_at(moment):
+            self.read_all()
+            self._watch.look(self._run, needs_state=True)
+        elif len(self._pending) > MOST_PENDING or time.monotonic() - self._read > PENDING_SECONDS:
+            self._read_chunks(len(self._pending) - 1)
+
+    def _read_chunks(self, count: int) -> None:
+        """Moves the metrics of the oldest chunks to the host, waiting for them if need be."""
+        chunks = [self._pending.popleft() for _ in range(count)]
+        for chunk, metrics, val_metrics in jax.device_get([(i, c.metrics, c.val_metrics) for i, c in enumerate(chunks)]):
+            self._note(chunks[chunk].moment, metrics, val_metrics, chunks[chunk].steps)
+        self._read = time.monotonic()
+
+    def _note(self, moment: Moment, metrics: Any, val_metrics: dict[str, np.ndarray], steps: int) -> None:
+        history = self._run.history
+        if steps:
+            history.append(metrics, moment.cursor + np.arange(1 - steps, 1), moment.epoch)
+        if val_metrics:
+            history.append(val_metrics, moment.cursor, moment.epoch)
+        self._run.moment = moment
+        if self.bar is not None:
+            latest = {name: float(values[-1]) for name, values in metrics.items()}
+            self.bar.advance(steps, moment.epoch, latest | {k: float(v) for k, v in val_metrics.items()})
+        self._watch.look(self._run, needs_state=False)

@@ -1,0 +1,1 @@
+"""Observers: what looks at a run between its compiled chunks, keeps it, stops it, or tells of it."""

@@ -1,0 +1,110 @@
+"""The compiled programs of ``fit``: chunks of steps, kept from one run to the next.
+
+A program gets the step as an argument, so the hyperparameters are inputs, and it gives the state back in the order in
+which it came and in the same buffers. A new learning rate, or a second ``fit``, compiles nothing.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_lessons import _training_checks, numerics
+from jaxopt_lessons._value import Value
+from jaxopt_lessons.train import compilation
+from jaxopt_lessons.train.batches import Batches
+from jaxopt_lessons.train.cost import Cost, cost_of
+from jaxopt_lessons.train.scan import Metrics, StepFn, run_given, run_steps
+from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.step import Step, step_of
+from jaxopt_lessons.types import PyTree
+
+KEPT = 64
+"""Programs that are kept, the latest. One holds the loss function, and with it whatever that closes over."""
+
+
+class Compiled:
+    """A step as the argument of compiled programs."""
+
+    def __init__(self, step: StepFn):
+        self._leaves, self._structure = jax.tree.flatten(as_argument(step))
+
+    def run_in_memory(
+        self, state: TrainState, batches: Batches, length: int, tail: bool
+    ) -> tuple[TrainState, Metrics]:
+        """Steps on batches that the program cuts out of the data itself."""
+        return _in_memory(self._structure, length, tail)(self._leaves, state, batches)
+
+    def run_given(self, state: TrainState, batches: PyTree, masks: jax.Array | None) -> tuple[TrainState, Metrics]:
+        """Steps on batches ``[length, batch, ...]`` that are there."""
+        return _given(self._structure)(self._leaves, state, batches, masks)
+
+    def cost(self, state: TrainState, batch: PyTree, mask: jax.Array | None) -> Cost:
+        """The cost of one step on a batch; of the arguments only shapes and dtypes count."""
+        leaves, structure = jax.tree.flatten((self._leaves, state, batch, mask))
+        shapes = tuple((np.shape(x), np.dtype(x.dtype) if isinstance(x, np.ndarray) else x.dtype) for x in leaves)
+        return _cost(self._structure, structure, shapes)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _in_memory(structure: Any, length: int, tail: bool) -> Callable[..., tuple[TrainState, Metrics]]:
+    @compilation.counted(donate_argnums=(1,))
+    def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+        return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail)
+
+    return run_chunk
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _given(structure: Any) -> Callable[..., tuple[TrainState, Metrics]]:
+    @compilation.counted(donate_argnums=(1,))
+    def run_chunk(
+        leaves: list[Any], state: TrainState, batches: PyTree, masks: jax.Array | None
+    ) -> tuple[TrainState, Metrics]:
+        return run_given(_measured(structure, leaves), state, batches, masks)
+
+    return run_chunk
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _cost(step: Any, structure: Any, shapes: tuple[Any, ...]) -> Cost:
+    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+
+    def one(arguments: list[Any]) -> Any:
+        hyperparameters, state, batch, mask = jax.tree.unflatten(structure, arguments)
+        return _measured(step, hyperparameters)(state, batch, mask)
+
+    return cost_of(jax.make_jaxpr(one)(leaves).jaxpr)
+
+
+def _measured(structure: Any, leaves: list[Any]) -> StepFn:
+    """The step with the learning rates it took among its metrics."""
+    step: Step = jax.tree.unflatten(structure, leaves)
+
+    def measured(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, Metrics]:
+        rates = {name: numerics.as_float(rate) for name, rate in step.learning_rates(state).items()}
+        state, metrics = step(state, batch, mask)
+        _training_checks.reserved_metrics(metrics, rates, "fit records its own")
+        return state, {**metrics, **rates}
+
+    return measured
+
+
+def as_argument(step: StepFn) -> Any:
+    """The step as an argument of a compiled program, with its Python numbers as arrays of JAX's dtypes for them.
+
+    A Python float and a float32 array are different types to ``jit``; as hyperparameters they are the same.
+    """
+    if not isinstance(step, Value):
+        step = step_of(step)
+
+    def strong(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array):
+            return leaf.astype(leaf.dtype) if leaf.weak_type else leaf
+        if isinstance(leaf, float):  # np.float64 is one
+            return np.asarray(leaf, numerics.float_dtype())
+        return np.asarray(leaf, np.int32) if isinstance(leaf, int) else leaf
+
+    return jax.tree.map(strong, step)
