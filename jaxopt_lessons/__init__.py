@@ -101,6 +101,7 @@ from jaxopt_lessons.train.objective import Weighted
 from jaxopt_lessons.train.observers.checkpoint import Checkpoint
 from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
 from jaxopt_lessons.train.run import Run
+from jaxopt_lessons.train.save import latest_step, restore, save
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step
