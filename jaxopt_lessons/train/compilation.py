@@ -1,8 +1,8 @@
 """``counted``: ``jit`` for functions of the training loop that notice when they are compiled, and say why.
 
-The functions are made once for a step, and get everything they need as arguments. So JAX keeps what they compiled for as
-long as they live, and a second run of equal structure compiles nothing. ``count()`` reports what was compiled during a
-``with`` block of the same thread, and where it was compiled before, which argument has another shape, dtype or
+The functions are made once for a step, and get everything they need as arguments. So JAX keeps what they compiled for
+as long as they live, and a second run of equal structure compiles nothing. ``count()`` reports what was compiled during
+a ``with`` block of the same thread, and, of what was compiled before, which argument has another shape, dtype or
 sharding now.
 """
 
@@ -95,7 +95,7 @@ class Counted:
 def _listen() -> None:
     """Counts the programs that XLA compiles in each thread: another sharding is another program of the same trace."""
 
-    def listener(event: str, duration: float, **details: Any) -> None:
+    def listener(event: str, duration_secs: float, **details: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             _local.programs = getattr(_local, "programs", 0) + 1
 

@@ -4,14 +4,15 @@
 
 ``operations`` are those of matrix products and convolutions, two for each product and sum; ``bytes`` what the
 equations write; a loop counts as often as it turns, a branch as its dearest. The speeds are round numbers for the
-platform. The estimate may be wrong by a factor of ten, which is enough to choose between one step and a thousand; and it
-is the same each time, where a measured time would cut the same run in another way each time.
+platform. The estimate may be wrong by a factor of ten, which is enough to choose between one step and a thousand. It is
+the same each time, where a measured time would cut the same run in another way each time.
 """
 
 import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -89,7 +90,7 @@ def _size(aval: Any) -> int:
 
 def _bytes(aval: Any) -> int:
     dtype = getattr(aval, "dtype", None)
-    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if dtype is None or jnp.issubdtype(dtype, jax.dtypes.extended):
         return 8 * _size(aval)
     return _size(aval) * np.dtype(dtype).itemsize
 

@@ -102,12 +102,12 @@ def fit(
         weights to evaluate, those of ``step.eval_params(state)``.
       val_batch_size: examples at a time in validation, ``batch_size`` by default; it does not change the result.
       val_loss_fn: the loss for validation; by default that of the step, with None for its key.
-      observers: what looks at the run between its chunks, in this order: ``EarlyStopping``, ``Checkpoint`` ..., your own
-        ``Observer``, or a function of the ``Run``, which is called after each epoch.
+      observers: what looks at the run between its chunks, in this order: ``EarlyStopping``, ``Checkpoint`` ..., an
+        ``Observer`` of your own, or a function of the ``Run``, which is called after each epoch.
       resume: go on from the newest checkpoint that an observer ``Checkpoint`` finds, if there is one, to where the run
         from ``state`` would have ended. The end is bit for bit that of the run that did not stop, and so are history
         and observers. A checkpoint of another optimizer or of other data is refused.
-      progress: draw a bar (needs tqdm); by default where there is a terminal or a notebook. True prints lines elsewhere.
+      progress: draw a bar (needs tqdm), by default where there is a terminal or a notebook; elsewhere True prints lines.
       chunk_steps: steps in a compiled chunk, at most, which Ctrl-C and the bar have to wait for; None for about a
         quarter of a second.
       loop: "scan": the steps of a chunk are a loop in one compiled program. "steps": each step is a program by itself.

@@ -31,7 +31,9 @@ class History(Mapping[str, np.ndarray]):
         tables = list(dict.fromkeys(self._table_of[name] for name in rows if name in self._table_of))
         known = {name for table in tables for name in table.columns}
         if missing := sorted(known - set(rows)):
-            raise ValueError(f"history: {', '.join(sorted(rows))} come without {missing[0]!r}, which has the same rows.")
+            raise ValueError(
+                f"history: {', '.join(sorted(rows))} come without {missing[0]!r}, which has the same rows."
+            )
         new = [name for name in rows if name not in known]
         if new:
             tables.append(_Table(new))
@@ -53,7 +55,7 @@ class History(Mapping[str, np.ndarray]):
         return f"History({', '.join(f'{name}: {len(self[name])}' for name in self)})"
 
     def steps(self, name: str) -> np.ndarray:
-        """How many batches of the whole run were consumed when each row was measured, those of skipped steps included."""
+        """The batches of the whole run consumed when each row was measured, those of skipped steps included."""
         return self._table(name).steps.values
 
     def epochs(self, name: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The host's part of a run: it starts one chunk after the other, and reads what the ones before have measured.
 
-The device is never asked to wait, but where an observer has to see the state: then the host reads all that is under way,
-the observers look, and the next chunk takes over the buffers of the state.
+The device is never asked to wait, but where an observer has to see the state: then the host reads all that is under
+way, the observers look, and the next chunk takes over the buffers of the state.
 """
 
 import time
@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from jaxopt_lessons.train.interrupts import Interrupt
-from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.programs import Compiled
+from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.run import Moment, Run
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.sources import Length, Source
@@ -90,7 +90,9 @@ class Loop:
     def _read_chunks(self, count: int) -> None:
         """Moves the metrics of the oldest chunks to the host, waiting for them if need be."""
         chunks = [self._pending.popleft() for _ in range(count)]
-        for chunk, metrics, val_metrics in jax.device_get([(i, c.metrics, c.val_metrics) for i, c in enumerate(chunks)]):
+        for chunk, metrics, val_metrics in jax.device_get(
+            [(i, c.metrics, c.val_metrics) for i, c in enumerate(chunks)]
+        ):
             self._note(chunks[chunk].moment, metrics, val_metrics, chunks[chunk].steps)
         self._read = time.monotonic()
 

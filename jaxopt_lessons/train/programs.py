@@ -31,9 +31,7 @@ class Compiled:
     def __init__(self, step: StepFn):
         self._leaves, self._structure = jax.tree.flatten(as_argument(step))
 
-    def run_in_memory(
-        self, state: TrainState, batches: Batches, length: int, tail: bool
-    ) -> tuple[TrainState, Metrics]:
+    def run_in_memory(self, state: TrainState, batches: Batches, length: int, tail: bool) -> tuple[TrainState, Metrics]:
         """Steps on batches that the program cuts out of the data itself."""
         return _in_memory(self._structure, length, tail)(self._leaves, state, batches)
 

@@ -1,7 +1,7 @@
 """Going on with a run that stopped: what is saved of it, and how it is put back.
 
-The state of a run, the memories of its observers, its history and the position of its data are one snapshot. Whatever is
-random is a function of the key and the cursor, so a run that goes on from its snapshot is the run that did not stop.
+The state of a run, the memories of its observers, its history and the position of its data are one snapshot. Whatever
+is random is a function of the key and the cursor, so a run that goes on from its snapshot is the run that did not stop.
 """
 
 import json

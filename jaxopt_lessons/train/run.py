@@ -136,5 +136,6 @@ class Run:
 
     def _check_state_is_there(self) -> None:
         if not self._state_is_there:
-            raise AttributeError("run.state: this observer says needs_state=False, so it looks when the state has gone on.")
-
+            raise AttributeError(
+                "run.state: this observer says needs_state=False, so it looks when the state has gone on."
+            )

@@ -14,12 +14,11 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.batches import Batches
-from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, chunks_in_memory, cuts_of_epochs
+from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, chunks_in_memory, cuts_of_epochs
 from jaxopt_lessons.train.cost import Cost
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
-from jaxopt_lessons.types import PyTree
 
 LOOPS = ("auto", "scan", "steps")
 

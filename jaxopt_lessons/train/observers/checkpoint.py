@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train import checkpoint
-from jaxopt_lessons.train.observers.observer import Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
 from jaxopt_lessons.train.run import Run
 
 
@@ -27,7 +27,7 @@ class Checkpoint(Observer):
     """
 
     directory: str | os.PathLike[str]
-    every: Every = Every(epochs=1)
+    every: Every = EACH_EPOCH
     keep: int | None = 2
     is_last = True
 
@@ -44,7 +44,12 @@ class Checkpoint(Observer):
     def observe(self, run: Run, memory: int) -> int:
         saved = run.snapshot()
         checkpoint.save(
-            Path(self.directory), saved.tree, step=saved.cursor, about=saved.about, records=saved.records, keep=self.keep
+            Path(self.directory),
+            saved.tree,
+            step=saved.cursor,
+            about=saved.about,
+            records=saved.records,
+            keep=self.keep,
         )
         return saved.cursor
 

@@ -7,8 +7,8 @@
         end(run, memory) -> memory      after the last step, or after an error
 
 An observer is a setting and keeps nothing itself: what it has to remember it returns, and is given the next time, as an
-optimizer its state. So one observer serves many runs, and its memory is saved with the state of the run: it is a tree of
-arrays and numbers whose structure stays as ``begin`` made it.
+optimizer its state. So one observer serves many runs, and its memory is saved with the state of the run: it is a tree
+of arrays and numbers whose structure stays as ``begin`` made it.
 
 Observers run on the host, between compiled chunks; nothing calls back from compiled code.
 """
@@ -39,7 +39,8 @@ class Every:
     def __post_init__(self) -> None:
         given = [name for name in ("steps", "epochs", "seconds") if getattr(self, name) is not None]
         _checks.require(
-            len(given) == 1, lambda: f"Every: say one of steps, epochs and seconds; got {' and '.join(given) or 'none'}."
+            len(given) == 1,
+            lambda: f"Every: say one of steps, epochs and seconds; got {' and '.join(given) or 'none'}.",
         )
         if self.seconds is not None:
             _checks.number("Every", "seconds", self.seconds, Range(0, includes_low=False))
@@ -53,6 +54,9 @@ class Every:
         if self.epochs is not None:
             return moment.ends_epoch and (moment.epoch + 1) % self.epochs == 0
         return self.seconds is not None and seconds >= self.seconds
+
+
+EACH_EPOCH = Every(epochs=1)
 
 
 class Observer:
@@ -79,7 +83,7 @@ class Observer:
     {'Largest': 4.0}
     """
 
-    every: Every = Every(epochs=1)
+    every: Every = EACH_EPOCH
     needs_state: bool = True
     is_last: bool = False
 
@@ -122,7 +126,7 @@ class Lambda(Observer):
     """
 
     function: Callable[[Run], Any]
-    every: Every = Every(epochs=1)
+    every: Every = EACH_EPOCH
     needs_state: bool = True
 
     def __post_init__(self) -> None:
