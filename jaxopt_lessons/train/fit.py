@@ -107,7 +107,7 @@ def fit(
       resume: go on from the newest checkpoint that an observer ``Checkpoint`` finds, if there is one, to where the run
         from ``state`` would have ended. The end is bit for bit that of the run that did not stop, and so are history
         and observers. A checkpoint of another optimizer or of other data is refused.
-      progress: draw a bar (needs tqdm), by default where there is a terminal or a notebook; elsewhere True prints lines.
+      progress: draw a bar (needs tqdm), by default on a terminal or in a notebook; elsewhere True prints lines.
       chunk_steps: steps in a compiled chunk, at most, which Ctrl-C and the bar have to wait for; None for about a
         quarter of a second.
       loop: "scan": the steps of a chunk are a loop in one compiled program. "steps": each step is a program by itself.
