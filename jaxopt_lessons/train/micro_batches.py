@@ -55,5 +55,7 @@ def _sum(function: Callable[..., Any], sums: Any, parts: PyTree, numbers: jax.Ar
     def body(sums: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, function(*part)), None
 
+    if len(numbers) == 1:  # A scan of one turn is a loop, however it is unrolled.
+        return body(sums, jax.tree.map(lambda x: x[0], (parts, numbers)))[0]
     written_out = jax.default_backend() == "cpu" and cost_of(jaxpr.jaxpr).has_convolution
     return jax.lax.scan(body, sums, (parts, numbers), unroll=written_out)[0]
