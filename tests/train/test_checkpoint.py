@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import saving_process
+import two_processes
 from jax.sharding import NamedSharding, PartitionSpec
 from saving_process import everywhere
 from training_problems import example_loss, network, regression
@@ -518,3 +520,27 @@ def test_a_killed_process_leaves_the_last_complete_checkpoint(tmp_path):
     assert left_over > 0
     checkpoint.save(directory, **everywhere(last + 1), keep=2)
     assert steps_in(directory) == [last, last + 1]
+
+
+def test_two_processes_save_and_restore_together(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | two_processes.ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, two_processes.__file__, rank, port, str(tmp_path / "run")],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=100)
+            assert output.endswith("done\n"), output
+    finally:
+        for process in processes:
+            process.kill()
