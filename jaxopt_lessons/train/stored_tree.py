@@ -197,7 +197,7 @@ def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
     if isinstance(like, np.generic):
         return data[()]
     if sharding is None:
-        return jnp.array(data)
+        return jnp.array(data)  # a copy: memory that NumPy owns cannot be donated
     return jax.make_array_from_callback(like.shape, sharding, lambda index: data[index])
 
 

@@ -356,6 +356,10 @@ def test_only_the_newest_are_kept(tmp_path):
     checkpoint.save(tmp_path, jnp.float32(60), step=3, keep=3)  # the older one of step 3 does not count
     assert steps_in(tmp_path) == [4, 5, 3]
     assert float(checkpoint.restore(tmp_path, jnp.float32(0), step=3).tree) == 60
+    checkpoint.save(tmp_path, jnp.float32(61), step=3, keep=3)
+    assert steps_in(tmp_path) == [4, 5, 3]
+    checkpoint.save(tmp_path, jnp.float32(62), step=3)
+    assert steps_in(tmp_path) == [4, 5, 3]
     checkpoint.save(tmp_path, jnp.float32(7), step=7, keep=1)
     assert steps_in(tmp_path) == [7]
 
@@ -367,10 +371,10 @@ def test_the_newest_is_the_one_saved_last(tmp_path):
     assert checkpoint.latest(tmp_path) == jl.latest_step(tmp_path) == 500
     assert float(checkpoint.restore(tmp_path, jnp.float32(0)).tree) == 500
     assert float(checkpoint.restore(tmp_path, jnp.float32(0), step=2000).tree) == 2000
-    (tmp_path / "000002.step_500").rename(tmp_path / "1000000.step_500")
+    (tmp_path / "000002.step_500").rename(tmp_path / "999999.step_500")
     checkpoint.save(tmp_path, jnp.float32(1), step=1)
     assert checkpoint.latest(tmp_path) == 1
-    assert (tmp_path / "1000001.step_1").is_dir()
+    assert checkpoint.save(tmp_path, jnp.float32(2), step=2).name == "1000001.step_2"
 
 
 def test_relative_directories(tmp_path, monkeypatch):
@@ -415,13 +419,15 @@ def test_a_crash_at_any_moment_leaves_a_complete_checkpoint(tmp_path, monkeypatc
     """Crashes before and after each operation on the directory that save makes, one after another."""
     places = [(checkpoint, "_write_host_part"), (checkpoint, "_write_arrays"), (checkpoint, "_flush_all")]
     places += [(Path, "mkdir"), (Path, "rename"), (shutil, "rmtree")]
-    countdown = 0
+    rmtree, countdown = shutil.rmtree, 0
 
     def crashing(function):
         def wrapped(*args, **kwargs):
             nonlocal countdown
             countdown -= 1
             if countdown == 0:
+                if function is rmtree:  # a directory that is half deleted
+                    next(Path(args[0]).rglob("checkpoint.json")).unlink()
                 raise Crash
             result = function(*args, **kwargs)
             countdown -= 1
