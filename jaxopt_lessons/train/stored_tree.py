@@ -31,26 +31,26 @@ class Stored(NamedTuple):
     """A tree in three parts; see the module."""
 
     description: list[dict[str, Any]]
-    device: dict[str, jax.Array]
-    host: dict[str, np.ndarray]
+    device: Mapping[str, jax.Array | np.ndarray]
+    host: Mapping[str, np.ndarray]
 
 
 def take_apart(tree: PyTree) -> Stored:
     """The parts of a tree that are to be written."""
-    stored = Stored(describe("save", tree), {}, {})
-    leaves = [entry for entry in stored.description if "kind" in entry]
+    description, device, host = describe("save", tree), {}, {}
+    leaves = [entry for entry in description if "kind" in entry]
     for number, (entry, leaf) in enumerate(zip(leaves, jax.tree.leaves(tree), strict=True)):
         if entry["kind"] == "python":
             entry["value"] = [leaf.real, leaf.imag] if isinstance(leaf, complex) else leaf
         elif entry["kind"] != "array":
-            stored.host[str(number)] = to_numpy_file(np.asarray(leaf))
+            host[str(number)] = to_numpy_file(np.asarray(leaf))
         elif leaf.size == 0:
             continue
         elif jax.process_count() > 1 and leaf.is_fully_addressable:
-            stored.host[str(number)] = to_numpy_file(np.asarray(_to_plain(leaf)))
+            host[str(number)] = to_numpy_file(np.asarray(_to_plain(leaf)))
         else:
-            stored.device[str(number)] = _to_plain(leaf)
-    return stored
+            device[str(number)] = _to_plain(leaf)
+    return Stored(description, device, host)
 
 
 def describe(owner: str, tree: PyTree) -> list[dict[str, Any]]:

@@ -180,6 +180,63 @@ def test_arrays_can_be_donated_as_soon_as_they_are_saved_or_restored(tmp_path):
     assert_same_bits(jax.tree.map(np.asarray, doubled), jax.tree.map(lambda x: 2 * x, expected))
 
 
+def test_a_save_in_the_background_has_its_own_copy(tmp_path, monkeypatch):
+    """What was saved is overwritten, on the device by donation and on the host, before the thread begins to write."""
+    begin = threading.Event()
+    write = checkpoint._write
+    monkeypatch.setattr(checkpoint, "_write", lambda *arguments: [begin.wait(), write(*arguments)][1])
+    double = jax.jit(lambda tree: jax.tree.map(lambda x: 2 * x, tree), donate_argnums=0)
+    device = {str(i): jnp.full(100_000, np.float32(i)) for i in range(4)} | {"half": jnp.ones(3, jnp.bfloat16)}
+    tree = {"device": device, "host": np.arange(3), "key": jax.random.key(3), "py": 0.1}
+    expected = jax.tree.map(np.array, device)
+    records = {"loss": np.arange(3.0)}
+    pending = checkpoint.save_in_background(tmp_path, tree, step=4, about={"a": 1}, records=records)
+    for _ in range(3):
+        device = double(device)
+    jax.block_until_ready(device)
+    tree["host"][:] = 0
+    records["loss"][:] = 0
+    assert checkpoint.latest(tmp_path) is None
+    begin.set()
+    assert pending.result() == tmp_path / "000000.step_4"
+    restored = checkpoint.restore(tmp_path, tree | {"device": device}, about={"a": 1})
+    assert bits(restored.tree["key"]) == bits(jax.random.key(3))
+    assert_same_bits(jax.tree.map(np.asarray, restored.tree["device"]), expected)
+    assert_same_bits([restored.tree["host"], restored.tree["py"]], [np.arange(3), 0.1])
+    assert_same_bits(restored.records, {"loss": np.arange(3.0)})
+
+
+def test_bits_of_every_dtype_come_back_from_the_background(tmp_path):
+    sharding = NamedSharding(jax.make_mesh((8,), ("a",)), PartitionSpec("a"))
+    tree = {name: jnp.asarray(all_bits(name)) for name in DTYPES} | {"key": jax.random.key(3), "none": None}
+    tree["spread"] = jax.device_put(all_bits("float32"), sharding)
+    checkpoint.save_in_background(tmp_path, tree, step=0).result()
+    assert_same_bits(checkpoint.restore(tmp_path, tree).tree, tree)
+
+
+def test_saves_in_the_background_come_one_after_the_other(tmp_path, monkeypatch):
+    for step in range(3):
+        checkpoint.save_in_background(tmp_path, jnp.float32(step), step=step, keep=2)
+    checkpoint.save(tmp_path, jnp.float32(3), step=3, keep=3)
+    assert steps_in(tmp_path) == [1, 2, 3]
+
+    def fails(*arguments):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write_arrays", fails)
+        pending = checkpoint.save_in_background(tmp_path, jnp.float32(4), step=4)
+        with pytest.raises(OSError, match="the disk is full"):
+            checkpoint.save_in_background(tmp_path, jnp.float32(5), step=5)
+    with pytest.raises(OSError, match="the disk is full"):
+        pending.result()
+    assert checkpoint.latest(tmp_path) == 3
+    checkpoint.save(tmp_path, jnp.float32(6), step=6)
+    assert steps_in(tmp_path) == [1, 2, 3, 6]
+    with pytest.raises(TypeError, match="the leaf at"):  # at once
+        checkpoint.save_in_background(tmp_path, jnp.sin, step=7)
+
+
 RECORDS = {
     "loss": np.arange(3, dtype=np.float32),
     "a.b/c d\\ä": np.array([1.0, np.nan]),
