@@ -1,6 +1,6 @@
 """Checkpoints: a tree, facts about the run and columns of its history on disk, complete or not there at all.
 
-directory/000012.step_1500/     one checkpoint, the 12th that was saved into the directory
+directory/000012.step_1500/     one checkpoint; the first that was saved into the directory has number 0
     checkpoint.json             format, step, facts, description of the tree, names of the records
     host.npz                    records, and leaves that are arrays of NumPy
     arrays/                     arrays of JAX, written by orbax, each process its own shards

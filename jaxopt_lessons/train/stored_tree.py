@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 def take_apart(tree: PyTree) -> Stored:
     """The parts of a tree that are to be written."""
     description, device, host = describe("save", tree), {}, {}
-    leaves = [entry for entry in description if "kind" in entry]
+    leaves = filter(_is_leaf, description)
     for number, (entry, leaf) in enumerate(zip(leaves, jax.tree.leaves(tree), strict=True)):
         if entry["kind"] == "python":
             entry["value"] = [leaf.real, leaf.imag] if isinstance(leaf, complex) else leaf
@@ -132,15 +132,25 @@ def _is_jax_dtype(name: str) -> bool:
 
 
 def put_together(like: PyTree, description: Sequence[Mapping[str, Any]], source: "Source") -> PyTree:
-    """The tree that was stored, in the containers of ``like``, whose description fits, and where its arrays are."""
+    """The tree that was stored, in the containers of ``like``, whose description fits, and where its arrays are.
+
+    Leaves are found by their paths: an OrderedDict need not be in the order in which it was saved.
+    """
     leaves, treedef = jax.tree.flatten(like)
-    entries = [entry for entry in description if "kind" in entry]
-    device = source.read({str(i): _plan(leaves[i], entries[i]) for i in range(len(leaves)) if str(i) in source.device})
-    restored = []
-    for number, (leaf, entry) in enumerate(zip(leaves, entries, strict=True)):
-        data = device[str(number)] if str(number) in device else source.host.get(str(number))
-        restored.append(_python(entry) if entry["kind"] == "python" else _array(leaf, entry, data))
+    stored = {entry["path"]: (str(number), entry) for number, entry in enumerate(filter(_is_leaf, description))}
+    found = [stored[entry["path"]] for entry in filter(_is_leaf, describe("restore", like))]
+    pairs = list(zip(leaves, found, strict=True))
+    device = source.read({number: _plan(leaf, entry) for leaf, (number, entry) in pairs if number in source.device})
+    data = {**source.host, **device}
+    restored = [
+        _python(entry) if entry["kind"] == "python" else _array(leaf, entry, data.get(number))
+        for leaf, (number, entry) in pairs
+    ]
     return jax.tree.unflatten(treedef, restored)
+
+
+def _is_leaf(entry: Mapping[str, Any]) -> bool:
+    return "kind" in entry
 
 
 class Plan(NamedTuple):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import jax
@@ -120,6 +121,24 @@ def test_containers_without_arrays_come_back(tmp_path):
     assert_same_bits(checkpoint.restore(tmp_path, jnp.zeros(3)).tree, jnp.ones(3))
     checkpoint.save(tmp_path, (), step=0)
     assert checkpoint.restore(tmp_path, ()).tree == ()
+
+
+class Anonymous:
+    """A key that is written like all others of its kind."""
+
+    def __repr__(self):
+        return "key"
+
+
+def test_leaves_are_found_by_their_paths(tmp_path):
+    saved = OrderedDict(b=jnp.ones(2), a=jnp.zeros(2), c=1, d=2)
+    like = OrderedDict(d=0, a=jnp.ones(2), c=0, b=jnp.ones(2))
+    checkpoint.save(tmp_path, saved, step=0)
+    restored = checkpoint.restore(tmp_path, like).tree
+    assert list(restored) == ["d", "a", "c", "b"]
+    assert_same_bits(dict(restored), dict(saved))
+    with pytest.raises(jl.InputError, match=r"two leaves at '\[key\]'"):
+        checkpoint.save(tmp_path, OrderedDict({Anonymous(): 1, Anonymous(): 2}), step=0)
 
 
 def test_shardings_come_from_like(tmp_path):
