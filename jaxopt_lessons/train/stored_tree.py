@@ -197,8 +197,7 @@ def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
     if _is_key(entry):
         if data is None:
             data = np.zeros(jax.eval_shape(jax.random.key_data, _abstract(like)).shape, np.uint32)
-        wrap = functools.partial(jax.random.wrap_key_data, impl=_key_impl(like))
-        return _compiled(wrap, sharding)(np.asarray(data))
+        return _compiled(_wrap_keys(_key_impl(like)), sharding)(np.asarray(data))
     if isinstance(data, jax.Array):  # where it belongs already
         return data if data.dtype == like.dtype else _compiled(_from_plain(like.dtype), sharding)(data)
     data = np.zeros(like.shape, like.dtype) if data is None else from_numpy_file(data, like.dtype)
@@ -211,8 +210,15 @@ def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
     return jax.make_array_from_callback(like.shape, sharding, lambda index: data[index])
 
 
+@functools.lru_cache(maxsize=64)
 def _compiled(function: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """A program for each function and sharding, kept from one save to the next."""
     return jax.jit(function) if sharding is None else jax.jit(function, out_shardings=sharding)
+
+
+@functools.cache
+def _wrap_keys(impl: Any) -> Any:
+    return functools.partial(jax.random.wrap_key_data, impl=impl)
 
 
 def _is_key(entry: Mapping[str, Any]) -> bool:
@@ -233,11 +239,11 @@ def _key_impl(like: Any) -> Any:
 def _to_plain(array: jax.Array) -> jax.Array:
     """The array that orbax writes in the place of this one."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return jax.jit(jax.random.key_data)(array)
+        return _compiled(jax.random.key_data, None)(array)
     plain = _plain_dtype(array.dtype)
     if plain == array.dtype:
         return array
-    return jax.jit(functools.partial(_as_plain, plain=plain), out_shardings=array.sharding)(array)
+    return _compiled(_as_plain, array.sharding if array.committed else None)(array)
 
 
 def _plain_dtype(dtype: Any) -> Any:
@@ -253,13 +259,15 @@ def _narrow_float_bits(dtype: Any) -> int:
     return bits if bits <= 8 else 0
 
 
-def _as_plain(array: jax.Array, plain: Any) -> jax.Array:
+def _as_plain(array: jax.Array) -> jax.Array:
+    plain = _plain_dtype(array.dtype)
     bits = _narrow_float_bits(array.dtype)
     if bits:
         array = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{bits}"))
     return array.astype(plain)
 
 
+@functools.cache
 def _from_plain(dtype: Any) -> Any:
     bits = _narrow_float_bits(dtype)
     if not bits:

@@ -20,7 +20,7 @@ import saving_process
 import two_processes
 from jax.sharding import NamedSharding, PartitionSpec
 from saving_process import everywhere
-from training_problems import example_loss, network, regression
+from training_problems import backend_compiles, example_loss, network, regression
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.train import checkpoint
@@ -254,6 +254,18 @@ def test_saves_in_the_background_come_one_after_the_other(tmp_path, monkeypatch)
     assert steps_in(tmp_path) == [1, 2, 3, 6]
     with pytest.raises(TypeError, match="the leaf at"):  # at once
         checkpoint.save_in_background(tmp_path, jnp.sin, step=7)
+
+
+def test_nothing_is_compiled_for_a_second_save(tmp_path):
+    sharding = NamedSharding(jax.make_mesh((8,), ("a",)), PartitionSpec("a"))
+    tree = {name: jnp.asarray(all_bits(name)[:248]) for name in SOME_DTYPES}  # a length that no other test has
+    tree |= {"key": jax.random.key(3), "spread": jax.device_put(tree["float8_e4m3fn"], sharding)}
+    for step in range(2):
+        with backend_compiles() as events:
+            checkpoint.save(tmp_path, tree, step=step)
+            checkpoint.save_in_background(tmp_path, tree, step=step).result()
+            checkpoint.restore(tmp_path, tree)
+        assert bool(events) == (step == 0)
 
 
 RECORDS = {
