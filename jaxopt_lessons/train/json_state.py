@@ -5,7 +5,7 @@ Numbers, strings, None, lists and dicts with strings for keys are themselves. Th
     {"bytes": "..."}                                   base64
     {"tuple": [...]}
     {"dict": [[key, value], ...]}                      any other dict
-    {"array": "...", "dtype": "<f4", "shape": [2, 3]}  a NumPy array or number, base64
+    {"array": "...", "dtype": "<f4", "shape": [2, 3]}  a NumPy array, base64; a NumPy number, if the shape is None
     {"tensor": {"array": ...}}                         a PyTorch tensor (the state of its generators is one)
 """
 
@@ -37,8 +37,8 @@ def encode(value: Any, where: str = "") -> Any:
     if torch is not None and isinstance(value, torch.Tensor):
         return {"tensor": encode(value.detach().cpu().numpy(), where)}
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
-        array = np.asarray(value, order="C")
-        return {"array": _text(array.tobytes()), "dtype": array.dtype.str, "shape": list(array.shape)}
+        shape = list(value.shape) if isinstance(value, np.ndarray) else None
+        return {"array": _text(value.tobytes()), "dtype": value.dtype.str, "shape": shape}
     _data_checks.state_not_json(type(value), where)
 
 
@@ -61,7 +61,7 @@ def decode(value: Any) -> Any:
 
         return torch.from_numpy(decode(value["tensor"]))
     data = np.frombuffer(base64.b64decode(value["array"]), np.dtype(value["dtype"]))
-    return data.reshape(value["shape"]).copy()
+    return data[0] if value["shape"] is None else data.reshape(value["shape"]).copy()
 
 
 def _text(data: bytes) -> str:

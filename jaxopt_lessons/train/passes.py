@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxopt_lessons import _data_checks
-from jaxopt_lessons._errors import stage
+from jaxopt_lessons._errors import InputError, stage
 from jaxopt_lessons.train import json_state
 from jaxopt_lessons.train.super_batches import HostBatch, Stack, host_batch
 
@@ -51,11 +51,12 @@ class Pass:
         self.ended, self.structure = False, structure
         self._borrowed, self._length, self._check = borrowed, length, check
         self._pending: HostBatch | None = None
+        self._failure: Exception | None = None
         self._iterator, self._keeper = _opened(data, borrowed, position["state"])
-        self._marked, self._state = 0, None
+        self._marked, self._state = 0, None  # Without a state, a pass is come back to from its beginning.
+        self._to_mark = self._keeper is not None
         if self.skip(position["skip"]) < position["skip"]:
             _data_checks.too_short_to_resume(self.epoch, position["batch"])
-        self.mark()
         if self.left == 0:
             self.look_ahead()
 
@@ -88,10 +89,14 @@ class Pass:
 
     def collect(self, most: int) -> Stack | None:
         """The next batches, up to ``most`` if they are alike; None if there are no more."""
+        if self._failure is not None:
+            raise self._failure
         batch = self._pending if self._pending is not None else self._next()
         self._pending = None
         if batch is None:
             return None
+        if self._to_mark:
+            self.mark()  # Not before the first batch: the state of a loader may still be that of its last pass.
         stack = Stack(batch, most)
         while stack.count < stack.most and not self.ended:
             batch = self._next()
@@ -103,14 +108,21 @@ class Pass:
         return stack
 
     def look_ahead(self) -> None:
-        """Reads one batch more, to know whether there is one."""
-        if self._pending is None and not self.ended:
+        """Reads one batch more, to know whether there is one. If that fails, the next ``collect`` does."""
+        if self._pending is not None or self.ended:
+            return
+        try:
             batch = self._next()
             self._pending = None if batch is None else batch.copy()
+        except Exception as error:
+            if self._length is not None:
+                raise  # There should have been no more, and so it is not the next super-batch that is spoilt.
+            self._failure = error
 
     def mark(self) -> None:
         """Takes the state of the data, if it keeps one, from which later positions are reached."""
         if self._keeper is not None:
+            self._to_mark = False
             self._marked, self._state = self.count, json_state.encode(self._keeper.state())
 
     def position(self, batch: int, ends_epoch: bool) -> dict[str, Any]:
@@ -125,7 +137,13 @@ class Pass:
         if batch is _END:
             return None
         with stage(f"data: batch {self.count - 1} of epoch {self.epoch}"):
-            converted = host_batch(batch)
+            try:
+                converted = host_batch(batch)
+            except InputError:
+                raise
+            except Exception as error:
+                error.add_note(self._where(self.count - 1))
+                raise
             if self.structure is None:
                 self.structure = converted.structure
             _data_checks.batch_structure(converted.structure, self.structure)
@@ -143,12 +161,15 @@ class Pass:
                 _data_checks.no_batches(self.epoch)
             return _END
         except Exception as error:
-            error.add_note(f"This happened in batch {self.count} of epoch {self.epoch} of the data.")
+            error.add_note(self._where(self.count))
             raise
         if self._length is not None and self.count == self._length:
             _data_checks.wrong_length(self._length, self.epoch, None)
         self.count += 1
         return batch
+
+    def _where(self, batch: int) -> str:
+        return f"This happened in batch {batch} of epoch {self.epoch} of the data."
 
 
 _END = object()

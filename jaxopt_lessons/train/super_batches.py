@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _data_checks, numerics
+from jaxopt_lessons._errors import path_name
 from jaxopt_lessons.types import PyTree
 
 CHUNK_BYTES = 2**27
@@ -77,7 +78,11 @@ def _host_array(path: Any, leaf: Any) -> Any:
         return leaf
     if not isinstance(leaf, (bool, int, float, complex)) and not hasattr(leaf, "__array__"):
         _data_checks.leaf_not_array(path, leaf)
-    array = np.asarray(leaf)
+    try:
+        array = np.asarray(leaf)
+    except Exception as error:
+        error.add_note(f"This happened to the leaf at {path_name(path)!r}.")
+        raise
     if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
         _data_checks.leaf_not_array(path, leaf)
     return narrowed(path, array)
@@ -101,8 +106,7 @@ def narrowed(path: Any, array: np.ndarray) -> np.ndarray:
         limits = np.iinfo(dtype)
         if array.max() > limits.max or array.min() < limits.min:
             _data_checks.leaf_overflows(path, array.dtype, dtype)
-    with np.errstate(over="ignore"):  # A double beyond float32 is infinite, as in JAX.
-        return array.astype(dtype)
+    return array.astype(dtype)  # NumPy warns of doubles that become infinite.
 
 
 class Stack:
