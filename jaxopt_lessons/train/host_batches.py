@@ -44,6 +44,12 @@ class HostBatches:
     Attributes:
       batches: the plan and the arrays.
       batches_per_epoch: how many batches there are in an epoch; "wrap" may have one less.
+
+    >>> batches = jl.minibatches(jnp.arange(7), 3, on_host=True)
+    >>> source = HostBatches(batches, jax.random.key(0))
+    >>> with source.chunks(0, lambda cursor, left: min(left, 3 - cursor), jax.device_put) as chunks:
+    ...     [(chunk.first, chunk.length, chunk.ends_epoch, chunk.batches.shape) for chunk in chunks]
+    [(0, 2, False, (2, 3)), (2, 1, True, (1, 1))]
     """
 
     def __init__(self, batches: Batches, key: jax.Array | None):

@@ -150,6 +150,8 @@ class Pass:
             return converted
 
     def _read(self) -> Any:
+        if self.ended:
+            return _END  # Not asked again: there are iterators that would begin anew.
         self._check()
         try:
             batch = next(self._iterator)

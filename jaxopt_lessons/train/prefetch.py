@@ -64,7 +64,7 @@ class Background(Iterator[Any]):
         with self._changed:
             self._asked = self._taken + 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._items or self._ended)
+            self._changed.wait_for(lambda: self._items or self._ended or self._left)
             if self._items:
                 self._taken += 1
                 return self._items.popleft()

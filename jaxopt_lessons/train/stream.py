@@ -47,6 +47,13 @@ class Stream:
     Raises:
       TypeError: the data is none of these.
       InputError: its ``len`` is 0.
+
+    >>> stream = Stream([jnp.full(2, number) for number in range(5)])
+    >>> stream.batches_per_epoch
+    5
+    >>> with stream.chunks(0, lambda cursor, left: min(4, left, 7 - cursor), jax.device_put) as chunks:
+    ...     [(chunk.first, chunk.length, chunk.ends_epoch, chunk.batches.shape) for chunk in chunks]
+    [(0, 4, False, (4, 2)), (4, 1, True, (1, 2)), (5, 2, False, (2, 2))]
     """
 
     def __init__(self, data: Any):

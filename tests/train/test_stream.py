@@ -240,6 +240,30 @@ def test_no_pass_is_begun_before_it_is_needed(sized):
     assert (loader.opened, loader.read, loader.closed) == (1, 3, 1)
 
 
+@pytest.mark.parametrize("longest", [2, 3, 4])
+def test_an_iterator_that_has_ended_is_not_asked_again(longest):
+    class BeginsAnew:
+        number = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.number == 4:
+                self.number = 0
+                raise StopIteration
+            self.number += 1
+            return batch(self.number - 1)
+
+    assert numbers(read(BeginsAnew(), 100, longest)) == [0, 1, 2, 3]
+
+    class Opened:
+        def __iter__(self):
+            return BeginsAnew()
+
+    assert numbers(read(Opened(), 9, longest)) == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+
+
 def test_an_iterator_of_the_user_is_not_closed():
     iterator = (batch(i) for i in range(10))
     read(iterator, 4)
