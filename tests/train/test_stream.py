@@ -394,10 +394,23 @@ def test_going_on_reads_only_what_it_must():
     assert position == {"epoch": 2, "batch": 4, "skip": 4, "state": None}
     assert numbers(read(again, 28, 4, cursor=24, resume=position)) == [4, 5, 6, 7]
     assert (again.opened, again.read) == (1, 8)
+    assert [chunk.position for chunk in chunks if chunk.ends_epoch] == [
+        {"epoch": epoch, "batch": 0, "skip": 0, "state": None} for epoch in (1, 2)
+    ]
     for longest in (1, 2, 4):
         for chunk in read(StatefulIterator(30), 26, longest):
             assert chunk.position["state"] is not None
             assert chunk.position["skip"] < longest
+
+
+def test_a_state_is_taken_often_also_where_no_super_batch_is_ever_full():
+    class Alternating(StatefulIterator):
+        def __next__(self):
+            return batch(self.next_number, 1 + super().__next__()["y"][0] // 10 % 2)
+
+    chunks = read(Alternating(20), 19, 4)
+    assert [chunk.length for chunk in chunks] == [1] * 19
+    assert all(chunk.position["skip"] <= 1 for chunk in chunks)
 
 
 def test_a_position_is_that_of_the_chunk_and_not_of_what_was_read_ahead():
