@@ -88,7 +88,10 @@ class Pass:
         return batches
 
     def collect(self, most: int) -> Stack | None:
-        """The next batches, up to ``most`` if they are alike; None if there are no more."""
+        """The next batches, up to ``most`` if they are alike; None if there are no more.
+
+        Each is copied before the next one is read: iterators may fill the same arrays again and again.
+        """
         if self._failure is not None:
             raise self._failure
         batch = self._pending if self._pending is not None else self._next()
@@ -103,7 +106,7 @@ class Pass:
             if batch is not None and stack.fits(batch):
                 stack.add(batch)
             elif batch is not None:
-                self._pending = batch.copy()
+                self._pending = batch
                 break
         return stack
 
@@ -112,8 +115,7 @@ class Pass:
         if self._pending is not None or self.ended:
             return
         try:
-            batch = self._next()
-            self._pending = None if batch is None else batch.copy()
+            self._pending = self._next()
         except Exception as error:
             if self._length is not None:
                 raise  # There should have been no more, and so it is not the next super-batch that is spoilt.

@@ -33,6 +33,13 @@ ENDLESS = 2**31
 """A ``len`` from here on means that there is no end: more batches than a cursor can count."""
 
 
+def is_stream(data: Any) -> bool:
+    """Whether data is to be iterated over: neither an array nor a tree of them, as a list or dict of arrays is."""
+    if isinstance(data, (str, bytes)) or hasattr(data, "shape") or not jax.tree_util.all_leaves([data]):
+        return False
+    return callable(data) or hasattr(data, "__iter__") or hasattr(data, "__next__")
+
+
 class Stream:
     """Batches from outside, as super-batches on the device.
 

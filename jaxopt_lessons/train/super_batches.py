@@ -5,6 +5,7 @@ TensorFlow's), of JAX arrays or of Python numbers. It becomes what ``jnp.asarray
 instance, but on the host: ``put`` brings whole super-batches to the device. JAX arrays stay on the device they are on.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -60,10 +61,6 @@ class HostBatch(NamedTuple):
         """What batches of one super-batch agree in, beside the tree: shapes, dtypes, and where the arrays are."""
         return [(leaf.shape, leaf.dtype, isinstance(leaf, jax.Array)) for leaf in self.leaves]
 
-    def copy(self) -> "HostBatch":
-        """A batch of its own memory: what an iterator yielded may be overwritten when it goes on."""
-        return self._replace(leaves=[x if isinstance(x, jax.Array) else x.copy() for x in self.leaves])
-
 
 def host_batch(batch: PyTree) -> HostBatch:
     """A batch as arrays of JAX's dtypes; raises ``InputError`` with the path of a leaf that is none."""
@@ -83,18 +80,25 @@ def _host_array(path: Any, leaf: Any) -> Any:
     except Exception as error:
         error.add_note(f"This happened to the leaf at {path_name(path)!r}.")
         raise
-    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+    if not _is_numeric(array.dtype):
         _data_checks.leaf_not_array(path, leaf)
     return narrowed(path, array)
 
 
-_NARROW = {"float64": "float32", "complex128": "complex64", "int64": "int32", "uint64": "uint32"}
+@functools.lru_cache(maxsize=64)
+def _is_numeric(dtype: np.dtype) -> bool:
+    return jnp.issubdtype(dtype, np.number) or dtype == np.bool_
+
+
+_NARROW = {
+    np.dtype(wide): np.dtype(narrow) for wide, narrow in (("f8", "f4"), ("c16", "c8"), ("i8", "i4"), ("u8", "u4"))
+}
 
 
 def narrow_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype that JAX makes of one: of 64 bits only where x64 is enabled."""
-    x64 = numerics.float_dtype() == np.float64
-    return dtype if x64 else np.dtype(_NARROW.get(dtype.name, dtype))
+    narrow = _NARROW.get(dtype)
+    return dtype if narrow is None or numerics.float_dtype() == np.float64 else narrow
 
 
 def narrowed(path: Any, array: np.ndarray) -> np.ndarray:

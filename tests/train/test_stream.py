@@ -13,7 +13,8 @@ from training_problems import assert_same
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.train import super_batches
-from jaxopt_lessons.train.stream import Stream
+from jaxopt_lessons.train.prefetch import Background
+from jaxopt_lessons.train.stream import Stream, is_stream
 
 WAIT = 20
 B = 3
@@ -238,6 +239,25 @@ def test_no_pass_is_begun_before_it_is_needed(sized):
             if chunk.ends_epoch:
                 break
     assert (loader.opened, loader.read, loader.closed) == (1, 3, 1)
+
+
+def test_no_pass_is_begun_before_the_consumer_asks_where_the_length_is_not_known(monkeypatch):
+    """The run may be told by the end of an epoch that it has had enough of them."""
+    waits, wait = threading.Event(), Background.wait_until_wanted
+
+    def noted(background):
+        waits.set()
+        wait(background)
+
+    monkeypatch.setattr(Background, "wait_until_wanted", noted)
+    loader = Loader([batch(0)])
+    with Stream(loader).chunks(0, room_of(100, 4), jax.device_put) as chunks:
+        assert waits.wait(WAIT)
+        assert loader.opened == 1
+        assert next(chunks).ends_epoch
+        assert loader.opened == 1
+        assert next(chunks).epoch == 1
+        assert loader.opened == 2
 
 
 @pytest.mark.parametrize("longest", [2, 3, 4])
@@ -724,6 +744,14 @@ def test_what_is_known_of_the_length():
     assert Stream(iter([batch(0)])).batches_per_epoch is None
     assert Stream(of_epoch).batches_per_epoch is None
     assert numbers(read(Endless([batch(0), batch(1)]), 2)) == [0, 1]
+
+
+def test_what_is_iterated_over_and_what_is_an_array():
+    for stream in (iter([]), Loader([]), of_epoch, (batch(0) for _ in range(2)), map(batch, range(3))):
+        assert is_stream(stream)
+    for data in ([batch(0)], (np.zeros(3), jnp.zeros(3)), {"x": 1}, np.zeros(3), jnp.zeros(3), None, 3, "text", b""):
+        assert not is_stream(data)
+    assert not is_stream(jl.minibatches(np.zeros(3), 2))
 
 
 @pytest.mark.parametrize("data", [3, None, "text", {"x": [1]}, np.zeros(3), jnp.zeros(3), object()])
