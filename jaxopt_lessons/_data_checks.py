@@ -38,8 +38,9 @@ def too_short_to_resume(epoch: int, batch: int) -> NoReturn:
 
 def position_expected(position: Any, fields: Sequence[str]) -> None:
     """Raises unless a position is what the chunks of a stream gave, whole numbers and a state."""
-    whole = isinstance(position, Mapping) and set(position) == set(fields)
-    if not whole or any(int(position[name]) < 0 for name in fields if name != "state"):
+    fits = isinstance(position, Mapping) and set(position) == set(fields)
+    counts = [np.asarray(position[name]) for name in fields if name != "state"] if fits else []
+    if not fits or any(count.shape or count.dtype.kind not in "iu" or count < 0 for count in counts):
         raise InputError(f"data: a position in a stream has {', '.join(fields)}; got {position!r}.")
 
 

@@ -441,6 +441,12 @@ def test_a_position_is_that_of_the_chunk_and_not_of_what_was_read_ahead():
     assert position == {"epoch": 0, "batch": 2, "skip": 0, "state": {"next": {"tuple": [2, 1]}}}
 
 
+def test_a_position_may_come_back_with_the_numbers_of_a_checkpoint():
+    position = {"epoch": np.int64(1), "batch": jnp.int32(2), "skip": np.array(2), "state": None}
+    (chunk,) = read(Loader(map(batch, range(5))), 10, 8, cursor=7, resume=position)[-1:]
+    assert (type(chunk.epoch), chunk.position) == (int, {"epoch": 2, "batch": 0, "skip": 0, "state": None})
+
+
 def test_going_on_behind_the_end_of_the_data_is_refused():
     position = {"epoch": 0, "batch": 9, "skip": 9, "state": None}
     with pytest.raises(jl.InputError, match="go on after batch 9 of epoch 0, but the data ended before that"):
@@ -454,7 +460,13 @@ def test_a_state_for_data_that_keeps_none_is_refused():
 
 
 @pytest.mark.parametrize(
-    "position", [{}, {"cursor": 3}, 3, {"epoch": 0, "batch": -1, "skip": 0, "state": None}, {"epoch": 1, "batch": 1}]
+    "position",
+    [
+        *({}, {"cursor": 3}, 3, {"epoch": 1, "batch": 1}),
+        {"epoch": 0, "batch": -1, "skip": 0, "state": None},
+        {"epoch": None, "batch": 1, "skip": 0, "state": None},
+        {"epoch": 0, "batch": 1.5, "skip": 0, "state": None},
+    ],
 )
 def test_what_is_no_position_is_refused(position):
     with pytest.raises(jl.InputError, match="a position in a stream has epoch, batch, skip, state; got"):
@@ -684,18 +696,29 @@ def test_an_error_in_put_is_raised_as_it_is():
 
 
 def test_an_error_while_the_run_finds_its_place_closes_the_data():
-    closed = []
+    class Broken:
+        closed = 0
 
-    def data(epoch):
-        try:
-            yield batch(0)
+        def __iter__(self):
+            return Reading(self)
+
+    class Reading:
+        def __init__(self, owner):
+            self.owner = owner
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
             raise MineError
-        finally:
-            closed.append(epoch)
 
+        def close(self):
+            self.owner.closed += 1
+
+    data = Broken()
     with pytest.raises(MineError):
         read(data, 9, cursor=4)
-    assert closed == [0]
+    assert data.closed == 1
 
 
 @pytest.mark.parametrize("data", [[], Loader([]), Loader([], sized=True), lambda epoch: []])
