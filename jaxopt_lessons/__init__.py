@@ -105,6 +105,7 @@ from jaxopt_lessons.train.save import latest_step, restore, save
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step
+from jaxopt_lessons.train.stream import Stream
 from jaxopt_lessons.train.sweep import sweep
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam

@@ -12,8 +12,13 @@ import jax.numpy as jnp
 
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.chunks import pieces
+from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.objective import Weighted, measure
 from jaxopt_lessons.types import Params, PyTree
+
+READ_AT_ONCE = 64
+"""Batches that are brought to the device at once, at most, from the host's memory."""
 
 
 def evaluate(
@@ -24,7 +29,8 @@ def evaluate(
     Args:
       loss_fn: as for ``make_step``; one that takes a key gets None.
       params: the parameters.
-      data: a tree of arrays with the examples along their first axes.
+      data: a tree of arrays with the examples along their first axes. Of a ``numpy.memmap`` a few batches are read at
+        a time.
       batch_size: how many examples at a time; None for all at once. It changes memory and time, not the result.
 
     Returns:
@@ -36,7 +42,34 @@ def evaluate(
 
 def measure_all(loss_fn: Callable[..., Any], params: Params, batches: Batches) -> dict[str, jax.Array]:
     """``evaluate`` for planned batches, left on the device; compiled once for each loss function and shape."""
+    if batches.on_host:
+        return _measure_from_host(loss_fn, params, batches)
     return _program(loss_fn)(params, batches)
+
+
+def _measure_from_host(loss_fn: Callable[..., Any], params: Params, batches: Batches) -> dict[str, jax.Array]:
+    """The same of data in the host's memory: some batches after the other are brought to the device."""
+
+    def room(cursor: int, left: int | None) -> int:
+        return next(pieces(left or 0, READ_AT_ONCE)) if cursor < batches.per_epoch else 0
+
+    add, sums = _added_sums(loss_fn), None
+    with HostBatches(batches, None).chunks(0, room, jax.device_put) as chunks:
+        for chunk in chunks:
+            before, sums = sums, add(params, sums, chunk.batches)
+            jax.block_until_ready(before)  # Or chunks pile up on the device, which may be slower than the reading.
+    return {name: total.mean() for name, total in (sums or {}).items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _added_sums(loss_fn: Callable[..., Any]) -> Callable[..., dict[str, Weighted]]:
+    @compilation.counted()
+    def add_sums(params: Params, sums: dict[str, Weighted] | None, batches: PyTree) -> dict[str, Weighted]:
+        each = jax.lax.map(lambda batch: _sums(loss_fn, params, batch, None), batches)
+        found = jax.tree.map(lambda x: jnp.sum(x, axis=0), each)
+        return found if sums is None else jax.tree.map(jnp.add, sums, found)
+
+    return add_sums
 
 
 def _sums(loss_fn: Callable[..., Any], params: Params, batch: PyTree, mask: Any) -> dict[str, Weighted]:
