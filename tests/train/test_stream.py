@@ -41,6 +41,9 @@ class Loader:
 
     def __iter__(self):
         self.opened += 1
+        return self._items()
+
+    def _items(self):
         try:
             for item in self.batches:
                 self.read += 1
