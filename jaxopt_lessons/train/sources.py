@@ -21,7 +21,7 @@ from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
-from jaxopt_lessons.train.stream import Stream
+from jaxopt_lessons.train.stream import Stream, is_stream
 from jaxopt_lessons.train.super_batches import DataChunk
 from jaxopt_lessons.types import PyTree
 
@@ -77,9 +77,11 @@ class Source(Protocol):
 
     Attributes:
       batch_size: how many examples to validate with at a time, None for all.
+      most_pending: chunks that may be under way before the host waits for one.
     """
 
     batch_size: int | None
+    most_pending: int
 
     def end(self, cursor: int, length: Length) -> int | None:
         """The cursor at which a run ends that begins at ``cursor``; None where the data will tell."""
@@ -101,6 +103,8 @@ class Source(Protocol):
 
 class InMemory:
     """Arrays on the device, cut into batches by the compiled program."""
+
+    most_pending = 32
 
     def __init__(self, batches: Batches):
         self.batches = batches
@@ -147,6 +151,8 @@ class InMemory:
 class Brought:
     """Batches that a thread brings to the device: a ``Stream``, or arrays in the host's memory or in a file."""
 
+    most_pending = 2  # Each of them has its batches on the device.
+
     def __init__(self, data: Stream | HostBatches):
         self.data = data
         self.batch_size = data.batches.batch_size if isinstance(data, HostBatches) else VALIDATED_AT_ONCE
@@ -156,6 +162,10 @@ class Brought:
             return cursor + length.steps
         if isinstance(self.data, HostBatches):
             return InMemory(self.data.batches).end(cursor, length)
+        _checks.require(
+            length.epochs == 1 or not self.data.is_iterator,
+            lambda: f"fit: an iterator is read once, not {length.epochs} times; say epochs=1 or steps, or give an iterable.",
+        )
         per_epoch = self.data.batches_per_epoch
         return None if per_epoch is None else cursor + (length.epochs or 0) * per_epoch
 
@@ -231,7 +241,7 @@ class _CutsToCome:
 def source_of(data: Any, key: jax.Array, batch_size: int | None, shuffle: bool, remainder: str) -> InMemory | Brought:
     """Where the batches come from: the arguments of ``fit``, checked."""
     is_plain = batch_size is None and shuffle is True and remainder == "keep"
-    if _is_stream(data):
+    if is_stream(data):
         _checks.require(
             is_plain, "fit: the batches of a stream come as they are; batch_size, shuffle and remainder are for arrays."
         )
@@ -244,14 +254,6 @@ def source_of(data: Any, key: jax.Array, batch_size: int | None, shuffle: bool, 
     else:
         data = minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
     return Brought(HostBatches(data, key)) if data.on_host else InMemory(data)
-
-
-def _is_stream(data: Any) -> bool:
-    """Whether it is neither arrays nor a tree of them, but something that yields batches."""
-    if isinstance(data, Stream):
-        return True
-    is_leaf = jax.tree.structure(data) == jax.tree.structure(0)
-    return is_leaf and not hasattr(data, "shape") and (hasattr(data, "__iter__") or callable(data)) and not isinstance(data, (str, bytes))
 
 
 def _platform(state: TrainState) -> str:

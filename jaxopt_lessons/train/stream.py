@@ -48,6 +48,7 @@ class Stream:
         iterator, which is read once, and never closed.
 
     Attributes:
+      is_iterator: whether the data is read once.
       batches_per_epoch: ``len(data)``, or None if the data has none, or none that can be trusted. Data with a ``len``
         of another number than its batches is refused where that turns out.
 
@@ -65,13 +66,13 @@ class Stream:
 
     def __init__(self, data: Any):
         self.data = data
-        self._is_iterator = hasattr(data, "__next__")
-        self._is_function = callable(data) and not hasattr(data, "__iter__") and not self._is_iterator
+        self.is_iterator = hasattr(data, "__next__")
+        self._is_function = callable(data) and not hasattr(data, "__iter__") and not self.is_iterator
         if self._is_function:
             _takes_epoch(data)
         elif not hasattr(data, "__iter__") or isinstance(data, (str, bytes, Mapping, np.ndarray, jax.Array)):
             _data_checks.stream_expected(data)
-        self.batches_per_epoch: int | None = None if self._is_iterator or self._is_function else _length(data)
+        self.batches_per_epoch: int | None = None if self.is_iterator or self._is_function else _length(data)
         if self.batches_per_epoch == 0:
             _data_checks.no_batches(0)
 
@@ -117,7 +118,7 @@ class Stream:
                     yield from self._cut(source, stack, cursor, room, put)
                     cursor += stack.count
                     del stack  # Or its memory is held while the next one is filled.
-            if self._is_iterator or room(cursor, self.batches_per_epoch) <= 0:
+            if self.is_iterator or room(cursor, self.batches_per_epoch) <= 0:
                 return
             if self.batches_per_epoch is None:
                 background.wait_until_wanted()  # The run may end with the epoch.
@@ -144,13 +145,13 @@ class Stream:
 
     def _may_look_ahead(self, room: int) -> bool:
         """Whether one batch more may be read to see whether it is there: of the user's iterator, if it will be used."""
-        return not self._is_iterator or room > 0
+        return not self.is_iterator or room > 0
 
     def _begin(self, cursor: int, resume: PyTree | None, background: Background) -> Pass:
         """The pass in which the run goes on, at the batch with which it does."""
         if resume is not None:
             return self._open({**resume, **{name: int(resume[name]) for name in FIELDS if name != "state"}}, background)
-        if self._is_iterator:
+        if self.is_iterator:
             return self._open(START, background)
         if self.batches_per_epoch is not None:
             epoch, batch = divmod(cursor, self.batches_per_epoch)
@@ -168,10 +169,10 @@ class Stream:
         epoch = position["epoch"]
         try:
             data = self.data(epoch) if self._is_function else self.data
-            if not self._is_iterator:
+            if not self.is_iterator:
                 _set_epoch(data, epoch)
-            length = None if self._is_iterator else _length(data)
-            return Pass(data, self._is_iterator, length, position, background.check, structure)
+            length = None if self.is_iterator else _length(data)
+            return Pass(data, self.is_iterator, length, position, background.check, structure)
         except Exception as error:
             error.add_note(f"This happened when the data was opened for epoch {epoch}.")
             raise
