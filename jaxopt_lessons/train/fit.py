@@ -44,7 +44,7 @@ class FitResult(NamedTuple):
       history: what was measured; ``history["loss"]`` and ``history["learning_rate"]`` have one number for each step.
         An optimizer with several learning rates has a column for each, ``history["head.sgd.learning_rate"]``, named as
         in ``hyperparams``; so have the factors of a rate that are found out, ``history["reduce_on_plateau.scale"]``.
-      reason: why the run ended: "finished", "SIGINT" or "SIGTERM", or what an observer said.
+      reason: why the run ended: "finished", "SIGINT" or "SIGTERM", or what an observer said; the name of an error.
       compiles: how many programs were compiled for this run. A second run of equal shapes has 0.
       recompiled: for each program that was compiled before, which argument has another shape, dtype or sharding now.
       seconds: wall-clock time of the run, compilation included.
@@ -151,6 +151,7 @@ def fit(
             watch.end(run)
         except BaseException as error:
             run.error = error
+            run.reason = type(error).__name__
             _end_with(error, train, watch, run)
             if train.has_begun:
                 error.add_note(f"This happened in fit, after {run.cursor} batches; what there was is in fit_result.")

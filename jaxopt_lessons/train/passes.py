@@ -102,7 +102,11 @@ class Pass:
             self.mark()  # Not before the first batch: the state of a loader may still be that of its last pass.
         stack = Stack(batch, most)
         while stack.count < stack.most and not self.ended:
-            batch = self._next()
+            try:
+                batch = self._next()
+            except Exception as error:
+                self._failure = error  # The batches before it are good, and come first.
+                break
             if batch is not None and stack.fits(batch):
                 stack.add(batch)
             elif batch is not None:
@@ -120,6 +124,11 @@ class Pass:
             if self._length is not None:
                 raise  # There should have been no more, and so it is not the next super-batch that is spoilt.
             self._failure = error
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the next ``collect`` raises."""
+        return self._failure is not None
 
     def mark(self) -> None:
         """Takes the state of the data, if it keeps one, from which later positions are reached."""

@@ -96,7 +96,7 @@ class Stream:
             first ``cursor`` batches, which are counted from ``len(data)``, or by reading them.
 
         Raises:
-          Exception: whatever the data raises, in the place of the super-batch in which it happened.
+          Exception: whatever the data raises, after the batches before it.
           InputError: a batch is no tree of arrays, or not of the same tree as the one before; or there are none.
         """
         if resume is not None:
@@ -140,7 +140,7 @@ class Stream:
             position = source.position(before + end, ends_epoch)
             yield DataChunk(cursor + first, length, source.epoch, ends_epoch, batches, masks, position)
             first = end
-        if not full and not source.ended:
+        if not full and not source.ended and not source.has_failed:
             source.mark()
 
     def _may_look_ahead(self, room: int) -> bool:
