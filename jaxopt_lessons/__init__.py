@@ -95,12 +95,14 @@ from jaxopt_lessons.train.ema import with_ema
 from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
 from jaxopt_lessons.train.guard import with_guard
+from jaxopt_lessons.train.halving_result import HalvingResult
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step
+from jaxopt_lessons.train.successive_halving import successive_halving
 from jaxopt_lessons.train.sweep import sweep
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam

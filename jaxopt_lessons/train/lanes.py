@@ -65,6 +65,16 @@ def explained(owner: str, lane: Callable[..., PyTree]) -> Any:
     return jax.jit(checked)
 
 
+def require_function(owner: str, name: str, function: Any, signature: str) -> None:
+    """Raises for what cannot be called, or not be kept by its identity."""
+    if not callable(function):
+        raise TypeError(f"{owner}: {name} must be a function {signature}; got {function!r}.")
+    try:
+        hash(function)
+    except TypeError:
+        raise TypeError(f"{owner}: {name} must be hashable, as functions are; got {function!r}.") from None
+
+
 def require_arrays(owner: str, name: str, values: PyTree) -> None:
     """Raises unless a function returned a tree of arrays or numbers."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(values):

@@ -68,8 +68,7 @@ def sweep(run: Run, space: Space, seeds: int | Sequence[int] = 1, *, how: str | 
 
 def run_points(owner: str, run: Run, points: Points, seeds: list[int], how: str | int | Mesh) -> PyTree:
     """What ``run`` returns at all points and for all seeds."""
-    if not callable(run):
-        raise TypeError(f"{owner}: run must be a function (hp, key) -> tree of arrays; got {run!r}.")
+    lanes.require_function(owner, "run", run, "(hp, key) -> tree of arrays")
     traced = trace(owner, run, points, len(seeds))
     layout = lanes.layout_of(owner, how, traced.jaxpr, len(points.points) * len(seeds))
     return lanes.run(traced, layout, points.arrays(), keys_of(seeds))
@@ -77,11 +76,7 @@ def run_points(owner: str, run: Run, points: Points, seeds: list[int], how: str 
 
 def trace(owner: str, run: Run, points: Points, seeds: int) -> Any:
     """The trace of one lane."""
-    try:
-        lane = _lane(owner, run)
-    except TypeError:
-        raise TypeError(f"{owner}: run must be hashable, as functions are; got {run!r}.") from None
-    return lanes.trace_with_key(owner, "run", lane, points, seeds)
+    return lanes.trace_with_key(owner, "run", _lane(owner, run), points, seeds)
 
 
 @functools.lru_cache(maxsize=64)
