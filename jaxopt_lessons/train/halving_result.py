@@ -74,8 +74,8 @@ class HalvingResult(NamedTuple):
             figure = ax.figure
         curves: dict[int, list[float]] = {}
         for chosen, rung in zip(self.chosen, self.rungs, strict=True):
-            for number, row in zip(chosen, rung.table(self.metric, self.mode), strict=True):
-                curves.setdefault(number, []).append(row["mean"] if np.isfinite(row["mean"]) else np.nan)
+            for number, mean in zip(chosen, rung.mean(self.metric).tolist(), strict=True):
+                curves.setdefault(number, []).append(mean if np.isfinite(mean) else np.nan)
         left = self.chosen[-1]
         for number in [*(number for number in curves if number not in left), *left]:
             curve, last = curves[number], number in left

@@ -63,19 +63,14 @@ def sweep(run: Run, space: Space, seeds: int | Sequence[int] = 1, *, how: str | 
     ((3, 4), {'learning_rate': 1.0})
     """
     points, seeds = space_points("sweep", space), seed_list("sweep", seeds)
-    return SweepResult(points.points, seeds, run_points("sweep", run, points, seeds, how))
-
-
-def run_points(owner: str, run: Run, points: Points, seeds: list[int], how: str | int | Mesh) -> PyTree:
-    """What ``run`` returns at all points and for all seeds."""
-    lanes.require_function(owner, "run", run, "(hp, key) -> tree of arrays")
-    traced = trace(owner, run, points, len(seeds))
-    layout = lanes.layout_of(owner, how, traced.jaxpr, len(points.points) * len(seeds))
-    return lanes.run(traced, layout, points.arrays(), keys_of(seeds))
+    traced = trace("sweep", run, points, len(seeds))
+    layout = lanes.layout_of("sweep", how, traced.jaxpr, len(points.points) * len(seeds))
+    return SweepResult(points.points, seeds, lanes.run(traced, layout, points.arrays(), keys_of(seeds)))
 
 
 def trace(owner: str, run: Run, points: Points, seeds: int) -> Any:
     """The trace of one lane."""
+    lanes.require_function(owner, "run", run, "(hp, key) -> tree of arrays")
     return lanes.trace_with_key(owner, "run", _lane(owner, run), points, seeds)
 
 

@@ -94,6 +94,14 @@ class SweepResult:
         _checks.require(bool(ranking), "best: every point has a lane that is NaN or infinite; there is no best one.")
         return dict(self.points[ranking[0]])
 
+    def mean(self, metric: str | None = None) -> np.ndarray:
+        """The mean over the seeds at each point, float64; where a lane is NaN or infinite it is not finite either.
+
+        Args:
+          metric: the name of the metric.
+        """
+        return _mean_and_std(self._metric("mean", metric))[0]
+
     def ranking(self, metric: str | None = None, mode: str = "min") -> list[int]:
         """The numbers of the points, from the best mean over the seeds to the worst; equal ones in their order.
 
