@@ -95,17 +95,20 @@ from jaxopt_lessons.train.ema import with_ema
 from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
 from jaxopt_lessons.train.guard import with_guard
+from jaxopt_lessons.train.halving_result import HalvingResult
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
 from jaxopt_lessons.train.observers.checkpoint import Checkpoint
 from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
+from jaxopt_lessons.train.optuna_sweep import optuna_sweep
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.save import latest_step, restore, save
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step
 from jaxopt_lessons.train.stream import Stream
+from jaxopt_lessons.train.successive_halving import successive_halving
 from jaxopt_lessons.train.sweep import sweep
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam
