@@ -98,6 +98,7 @@ from jaxopt_lessons.train.guard import with_guard
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
+from jaxopt_lessons.train.policy import Policy
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step
