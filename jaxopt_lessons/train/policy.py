@@ -60,10 +60,7 @@ class Policy:
     cast_batch: bool = True
 
     def __post_init__(self) -> None:
-        compute = np.dtype(_checks.state_dtype("Policy", self.compute) or np.float32)
-        if not jnp.issubdtype(compute, np.floating):
-            raise TypeError(f"Policy: compute must be a floating-point dtype, as jnp.bfloat16 is; got {self.compute}.")
-        scale = self.loss_scale
+        compute, scale = _floating(self.compute), self.loss_scale
         if isinstance(scale, str):
             _checks.one_of("Policy", "loss_scale", scale, ("auto",))
             scale = 2.0**15 if compute == np.float16 else None
@@ -96,6 +93,16 @@ class Policy:
             return jnp.asarray(leaf).astype(self.compute) if floating else leaf
 
         return jax.tree.map(cast, leaves)
+
+
+def _floating(value: Any) -> np.dtype:
+    try:
+        compute = jnp.dtype(value)
+    except TypeError:
+        compute = None
+    if value is None or compute is None or not jnp.issubdtype(compute, np.floating):
+        raise TypeError(f"Policy: compute must be a floating-point dtype, as jnp.bfloat16 is; got {value!r}.")
+    return compute
 
 
 def as_policy(owner: str, value: Any) -> Policy | None:
@@ -131,11 +138,8 @@ def unscaled(params: Params, scale: jax.Array) -> Params:
 
 
 def _divided(grads: Params, scale: jax.Array) -> Params:
-    def divide(g: jax.Array) -> jax.Array:
-        wide = g.astype(jnp.promote_types(g.dtype, scale.dtype))
-        return (wide / scale.astype(wide.dtype)).astype(g.dtype)
-
-    return jax.tree.map(divide, grads)
+    divided = jax.tree.map(lambda g: g / scale.astype(g.dtype), tree.widen(grads))
+    return tree.states_like(divided, grads)
 
 
 scaled.defvjp(lambda x, s: (x, s), lambda s, ct: (ct * s.astype(ct.dtype), jnp.zeros_like(s)))
