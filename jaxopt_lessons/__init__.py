@@ -12,6 +12,7 @@ from jaxopt_lessons.inspect.explain import Explanation, explain
 from jaxopt_lessons.inspect.plot import plot
 from jaxopt_lessons.interop.convert_state import convert_state
 from jaxopt_lessons.interop.inject_hyperparams import InjectStatefulHyperparamsState, WrappedScheduleState
+from jaxopt_lessons.interop.module_loss import equinox_loss, nnx_loss
 from jaxopt_lessons.measure import Measure, measure_with_ema
 from jaxopt_lessons.named_state import load_state_dict, state_dict
 from jaxopt_lessons.optimizers.acprop import ScaleByAcpropState, acprop, scale_by_acprop

@@ -104,7 +104,8 @@ class LossFunction(NamedTuple):
         rounds = self.policy is not None and all(jnp.issubdtype(x.dtype, np.floating) for x in (array, old))
         if array.dtype != old.dtype and not rounds:
             _training_checks.model_state_changed(path, new, old)
-        return array.astype(old.dtype) if array.dtype != old.dtype or array.weak_type else array
+        weak = getattr(array, "weak_type", False)  # A random key has no such attribute.
+        return array.astype(old.dtype) if array.dtype != old.dtype or weak else array
 
 
 class Measured(NamedTuple):

@@ -152,8 +152,9 @@ def test_random_keys_may_be_part_of_a_model_state():
         return example_loss(params, batch), jax.random.fold_in(model_state, 1)
 
     step = make_step(loss_fn)
-    state, _ = take_step(step, init(step, jax.random.key(3)), BATCH)
-    assert_same(state.model_state, jax.random.fold_in(jax.random.key(3), 1))
+    for take in (take_step, lambda step, *arguments: step(*arguments)):
+        state, _ = take(step, init(step, jax.random.key(3)), BATCH)
+        assert_same(state.model_state, jax.random.fold_in(jax.random.key(3), 1))
 
 
 def test_a_model_state_with_nothing_in_it_is_one():
