@@ -303,6 +303,29 @@ def test_equinox_with_batch_statistics_and_dropout():
     assert trained.order.tolist() == [2, 0, 1]
 
 
+class EquinoxCounter(eqx.Module):
+    w: jax.Array
+    calls: eqx.nn.StateIndex
+
+    def __init__(self):
+        self.w, self.calls = jnp.ones(1), eqx.nn.StateIndex(jnp.int32(0))
+
+
+def test_an_equinox_state_that_is_changed_in_the_loss_itself():
+    """Its containers cannot be read again then; and an optimizer may ask for the loss several times."""
+
+    def loss(model, state, batch):
+        return model.w * batch, state.set(model.calls, state.get(model.calls) + 1)
+
+    model, start = eqx.nn.make_with_state(EquinoxCounter)()
+    params, model_state, loss_fn = jl.equinox_loss(model, loss, start)
+    tx = jl.sam(jl.sgd(0.5), jl.sgd(0.1), opaque_mode=True)
+    step = jl.make_step(loss_fn, tx, stateful=True)
+    state, _ = step(jl.init_state(params, step, model_state=model_state), np.ones(1, np.float32))
+    model, last = loss_fn.merge(state.params, state.model_state)
+    assert (float(model.w[0]), int(last.get(model.calls))) == (0.5, 1)
+
+
 def test_equinox_without_a_state():
     model = eqx.nn.MLP(3, 1, HIDDEN, 1, activation=jnp.tanh, key=jax.random.key(0))
     params, model_state, loss_fn = jl.equinox_loss(model, vmapped_loss)
