@@ -12,6 +12,7 @@ from jaxopt_lessons.inspect.explain import Explanation, explain
 from jaxopt_lessons.inspect.plot import plot
 from jaxopt_lessons.interop.convert_state import convert_state
 from jaxopt_lessons.interop.inject_hyperparams import InjectStatefulHyperparamsState, WrappedScheduleState
+from jaxopt_lessons.interop.module_loss import equinox_loss, nnx_loss
 from jaxopt_lessons.measure import Measure, measure_with_ema
 from jaxopt_lessons.named_state import load_state_dict, state_dict
 from jaxopt_lessons.optimizers.acprop import ScaleByAcpropState, acprop, scale_by_acprop
@@ -104,6 +105,7 @@ from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
 from jaxopt_lessons.train.optuna_sweep import optuna_sweep
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.save import latest_step, restore, save
+from jaxopt_lessons.train.policy import Policy
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step

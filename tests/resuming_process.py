@@ -46,7 +46,14 @@ def train(directory: str | None, steps: int, tell: Any = None) -> jl.FitResult:
     state = jl.init_state(network(), step, key=3)
     val = regression(5, seed=1)
     return jl.fit(
-        step, state, batches, steps=steps, val=val, val_loss_fn=example_loss, observers=observers, resume=bool(directory)
+        step,
+        state,
+        batches,
+        steps=steps,
+        val=val,
+        val_loss_fn=example_loss,
+        observers=observers,
+        resume=bool(directory),
     )
 
 

@@ -190,11 +190,12 @@ def _validation(
     if measured is None:
         raise ValueError("fit: a step that make_step did not make has no loss to validate with; say val_loss_fn=...")
     planned = minibatches(val, default if batch_size is None else batch_size, shuffle=False)
+    stateful, policy = getattr(step, "stateful", False), getattr(step, "policy", None)
 
     def validate(state: TrainState) -> dict[str, jax.Array]:
         try:
             params = step.eval_params(state) if isinstance(step, Step) else state.params
-            means = measure_all(measured, params, planned)
+            means = measure_all(measured, params, planned, state.model_state if stateful else None, policy)
         except Exception as error:
             error.add_note("This happened when fit measured the loss on val.")
             raise

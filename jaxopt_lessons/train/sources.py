@@ -164,7 +164,9 @@ class Brought:
             return InMemory(self.data.batches).end(cursor, length)
         _checks.require(
             length.epochs == 1 or not self.data.is_iterator,
-            lambda: f"fit: an iterator is read once, not {length.epochs} times; say epochs=1 or steps, or give an iterable.",
+            lambda: (
+                f"fit: an iterator is read once, not {length.epochs} times; say epochs=1 or steps, or give an iterable."
+            ),
         )
         per_epoch = self.data.batches_per_epoch
         return None if per_epoch is None else cursor + (length.epochs or 0) * per_epoch
@@ -184,7 +186,9 @@ class Brought:
             first_epoch = None if at is None else at["first_epoch"]
             for chunk in chunks:
                 if not cuts.are_known:
-                    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks))
+                    one = jax.tree.map(
+                        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks)
+                    )
                     cuts.come(length.longest(lambda: compiled.cost(state, *one), _platform(state)))
                 first_epoch = chunk.epoch if first_epoch is None else first_epoch
                 yield chunk._replace(position={"data": chunk.position, "first_epoch": first_epoch})

@@ -69,9 +69,7 @@ def test_every_cursor_of_a_short_run_resumes_to_the_same_end(source, tmp_path):
         inputs[:] = DATA[0]
         data, options = (inputs, DATA[1]), {"batch_size": 4}
     val = regression(5, seed=1)
-    run = lambda where, fails=0: fit(
-        tmp_path / where, data, steps=7, val=val, others=(Sum(), Fails(fails)), **options
-    )
+    run = lambda where, fails=0: fit(tmp_path / where, data, steps=7, val=val, others=(Sum(), Fails(fails)), **options)
     whole = run("whole")
     assert whole.observed["Sum"]["looks"] == 3
     assert distance(whole.state.params, STATE.params) > 0.05
@@ -172,7 +170,9 @@ def test_another_learning_rate_goes_on_and_says_so(tmp_path):
     state = jl.init_state(network(), step, key=3)
     begun = fit(tmp_path, steps=3, step=step, state=state)
     lower = step.replace(learning_rate=0.01)
-    with pytest.warns(UserWarning, match=r"^fit: the run goes on with other hyperparameters. Up to here: .*0\.05.*0\.01"):
+    with pytest.warns(
+        UserWarning, match=r"^fit: the run goes on with other hyperparameters. Up to here: .*0\.05.*0\.01"
+    ):
         resumed = fit(tmp_path, steps=5, step=lower, state=state)
     assert_same(resumed.state, jl.fit(lower, begun.state, DATA, steps=2, batch_size=4).state)
 
