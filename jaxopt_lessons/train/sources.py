@@ -5,6 +5,7 @@ program cuts its batches itself, and ``Brought``, for streams and arrays on disk
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -176,7 +177,7 @@ class Brought:
         self, compiled: Compiled, state: TrainState, length: Length, end: int | None, multiples: Sequence[int], at: Any
     ) -> Iterator[Iterator[DataChunk]]:
         cuts = _CutsToCome(int(state.cursor), end, multiples)
-        device = next(iter(state.cursor.devices()))
+        device, platform = next(iter(state.cursor.devices())), _platform(state)
 
         def put(tree: PyTree) -> PyTree:
             with jax.default_device(device):  # That of this thread; what is put there may go on to others.
@@ -186,10 +187,7 @@ class Brought:
             first_epoch = None if at is None else at["first_epoch"]
             for chunk in chunks:
                 if not cuts.are_known:
-                    one = jax.tree.map(
-                        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks)
-                    )
-                    cuts.come(length.longest(lambda: compiled.cost(state, *one), _platform(state)))
+                    cuts.come(length.longest(functools.partial(_cost_of_one, compiled, state, chunk), platform))
                 first_epoch = chunk.epoch if first_epoch is None else first_epoch
                 yield chunk._replace(position={"data": chunk.position, "first_epoch": first_epoch})
                 done = chunk.epoch + chunk.ends_epoch - first_epoch
@@ -210,6 +208,12 @@ class Brought:
         if isinstance(self.data, HostBatches):
             return InMemory(self.data.batches).about()
         return {"data": f"a stream of {self.data.batches_per_epoch or 'unknown'} batches an epoch"}
+
+
+def _cost_of_one(compiled: Compiled, state: TrainState, chunk: DataChunk) -> Cost:
+    """The cost of a step on one of the batches of a chunk."""
+    batch, mask = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks))
+    return compiled.cost(state, batch, mask)
 
 
 class _CutsToCome:
