@@ -41,6 +41,10 @@ def manual_axis(axis: str) -> NoReturn:
     raise ValueError(f"make_plan: the axis {axis!r} of the mesh is Manual, that of a shard_map; make it Auto or Explicit.")
 
 
+def state_expected(value: Any) -> NoReturn:
+    raise TypeError(f"a plan lays out a TrainState, as init_state makes it; got {type(value).__name__}.")
+
+
 def nothing_to_shard(zero: int, devices: int, min_size: int) -> NoReturn:
     what = "the optimizer's state" if zero == 1 else "the parameters and the optimizer's state"
     raise InputError(

@@ -23,7 +23,7 @@ Along other axes of the mesh all is replicated.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,15 +31,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxopt_lessons import _checks, _device_checks
-from jaxopt_lessons._errors import path_name
+from jaxopt_lessons._errors import describe, path_name
 from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.objective import number_of_examples
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.types import Params, PyTree
-
-if TYPE_CHECKING:
-    from jaxopt_lessons.train.step import Step
 
 REPLICATED = PartitionSpec()
 
@@ -92,18 +89,18 @@ class DevicePlan:
         Args:
           state: the state, or its shapes (from ``jax.eval_shape``).
         """
-        rows = [("", "shape", "sharding", "bytes per device")]
+        rows = [("leaf", "array", "sharding", "bytes per device")]
         total = 0
         specs = _leaves(self._specs(state))
         for (path, leaf), spec in zip(jax.tree_util.tree_leaves_with_path(state), specs, strict=True):
             size = _bytes(leaf) // (self.devices if _is_split(spec) else 1)
             total += size
-            how = f"axis {list(spec).index(self.axis)} over {self.axis!r}" if _is_split(spec) else "replicated"
-            rows.append((path_name(path), f"{leaf.dtype}{list(leaf.shape)}", how, f"{size:,}"))
+            how = f"axis {list(spec).index(self.axis)}" if _is_split(spec) else "replicated"
+            rows.append((path_name(path), describe(leaf), how, f"{size:,}"))
         rows.append(("total", "", "", f"{total:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), ""]) for row in rows]
-        return "\n".join([f"zero={self.zero} on {self.devices} devices", *map(str.rstrip, lines)])
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([f"zero={self.zero}, {self.devices} devices along {self.axis!r}", *lines])
 
     def bytes_per_device(self, state: TrainState) -> int:
         """Bytes of a state on each device.
@@ -211,12 +208,6 @@ class DevicePlan:
 
     # -- inside of compiled functions ---------------------------------------------------------------------------------
 
-    def step(self, step: Any) -> "Step":
-        """``with_plan(step, plan, ragged=True)``: for loops that have called ``check_batch_size``."""
-        from jaxopt_lessons.train.with_plan import with_plan
-
-        return with_plan(step, self, ragged=True)
-
     def run(self, function: Callable[..., tuple[TrainState, Any]], *args: Any) -> tuple[TrainState, Any]:
         """``function(*args)`` with the compiler in charge of the plan's axis.
 
@@ -297,6 +288,9 @@ class DevicePlan:
     def _specs(self, state: TrainState) -> TrainState:
         """The spec of each leaf of a state."""
 
+        if not isinstance(state, TrainState):
+            _device_checks.state_expected(state)
+
         def specs(tree: PyTree, sharded: bool) -> PyTree:
             return jax.tree.map(lambda leaf: self._spec(leaf, sharded), tree)
 
@@ -341,8 +335,15 @@ def make_plan(mesh: Mesh, *, zero: int = 0, axis: str | None = None, min_size: i
     >>> plan = jl.make_plan(mesh, zero=1)
     >>> state = jl.init_state({"w": jnp.ones((32, 64))}, jl.sgd(0.1, momentum=0.9))
     >>> print(plan.describe(state))
-    zero=1 on 1 devices
-                                shape             sharding            bytes per device
+    zero=1, 1 devices along 'data'
+    leaf                 array           sharding    bytes per device
+    step                 int32[]         replicated  4
+    cursor               int32[]         replicated  4
+    params/w             float32[32,64]  replicated  8,192
+    opt_state/0/trace/w  float32[32,64]  axis 1      8,192
+    opt_state/1/count    int32[]         replicated  4
+    key                  key<fry>[]      replicated  8
+    total                                            16,404
     """
     if not isinstance(mesh, Mesh):
         _device_checks.mesh_expected(mesh)

@@ -11,7 +11,6 @@ one device.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,11 +27,12 @@ from jaxopt_lessons.types import Params, PyTree
 def with_plan(step: StepLike, plan: DevicePlan, ragged: bool = False) -> Any:
     """Takes a step on the devices of a plan, for loops of your own: ``fit`` does it with ``plan=plan``.
 
-    Put the state there by ``plan.place_state(state)``. The state after the step lies where it lay before it.
+    Put the state there by ``plan.place_state(state)``. The state after the step lies where it lay before it. The
+    weights to evaluate, ``step.eval_params(state)``, are whole on each device.
 
     Args:
-      step: a step, made by ``make_step`` or another wrapper. One that is not made by ``make_step`` is constrained at
-        its ends only.
+      step: a step, made by ``make_step`` or another wrapper: this one is the outermost. Of a step that ``make_step``
+        did not make the parameters are not gathered for the loss, which it does not tell: that is the compiler's.
       plan: made by ``make_plan``.
       ragged: whether to accept batches that the devices do not divide, such as a smaller last one: every device then
         calculates all of it. By default such a batch is refused.
@@ -59,7 +59,16 @@ def with_plan(step: StepLike, plan: DevicePlan, ragged: bool = False) -> Any:
         inside = functools.partial(_step_inside, structure, plan)
         return plan.run(inside, leaves, state, batch, mask)
 
-    return StepFunctions(planned)
+    def eval_params(state: TrainState) -> Params:
+        leaves, structure = jax.tree.flatten(step)
+        return plan.run(functools.partial(_eval_inside, structure, plan), leaves, state)[1]
+
+    return StepFunctions(planned, eval_params=eval_params)
+
+
+def _eval_inside(structure: Any, plan: DevicePlan, leaves: list[Any], state: TrainState) -> tuple[TrainState, Params]:
+    params = jax.tree.unflatten(structure, leaves).eval_params(state)
+    return plan.constrain_state(state), plan.constrain_replicated(params)
 
 
 def _step_inside(

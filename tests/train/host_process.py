@@ -64,7 +64,7 @@ def train_in_memory(plan: Any) -> dict[str, Any]:
 
     @jax.jit
     def epoch(state: Any, batches: Any) -> Any:
-        return run_steps(plan.step(step), state, batches, state.cursor, batches.full, tail=True)
+        return run_steps(jl.with_plan(step, plan, ragged=True), state, batches, state.cursor, batches.full, tail=True)
 
     state, _ = epoch(plan.place_state(start), batches)
     state, metrics = epoch(state, batches)
@@ -75,11 +75,13 @@ def train_streamed(plan: Any, smaller: int) -> dict[str, Any]:
     """One epoch of which each process reads its rows, with ``smaller`` smaller batches at the end."""
     import jax
 
+    import jaxopt_lessons as jl
+
     step, start = step_and_state()
 
     @jax.jit
     def scan(state: Any, batches: Any) -> Any:
-        return jax.lax.scan(plan.step(step), state, batches)
+        return jax.lax.scan(jl.with_plan(step, plan, ragged=True), state, batches)
 
     state, metrics = plan.place_state(start), None
     for first, size, count in ((0, BATCH, EXAMPLES // BATCH), (EXAMPLES - SMALLER, SMALLER, smaller)):
