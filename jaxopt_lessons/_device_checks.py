@@ -38,7 +38,9 @@ def axis_of_mesh(axis: Any, mesh: Any) -> str:
 
 
 def manual_axis(axis: str) -> NoReturn:
-    raise ValueError(f"make_plan: the axis {axis!r} of the mesh is Manual, that of a shard_map; make it Auto or Explicit.")
+    raise ValueError(
+        f"make_plan: the axis {axis!r} of the mesh is Manual, that of a shard_map; make it Auto or Explicit."
+    )
 
 
 def state_expected(value: Any) -> NoReturn:
@@ -92,11 +94,10 @@ def wrong_rows(path: str, leaf: Any, rows: slice, batch_size: int) -> NoReturn:
 
 
 def processes_differ(name: str, paths: list[str]) -> NoReturn:
-    where = f"this one at {some(paths)} from the first process" if paths else "another from the first process"
-    raise InputError(f"{name} must be the same in every process, and they differ: {where}. Use the same seed in all.")
+    raise InputError(f"{name} must be the same in every process, but differs at {some(paths)}. Use one seed in all.")
 
 
 AUTO_INSIDE = (
-    "This happened in a step under a plan. There the axis {axis!r} of the mesh is Auto, although it is Explicit outside: "
-    "the compiler splits the calculation along it, and jax.sharding.reshard and out_sharding=... do not apply to it."
+    "This happened in a step under a plan. There the axis {axis!r} of the mesh is Auto, although it is Explicit "
+    "outside: the compiler splits the calculation along it, and reshard and out_sharding=... do not apply to it."
 )

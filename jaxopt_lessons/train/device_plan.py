@@ -21,6 +21,7 @@ Along other axes of the mesh all is replicated.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -167,10 +168,7 @@ class DevicePlan:
         if batch_size % self.devices:
             return slice(0, batch_size)
         indices = self._sharding(PartitionSpec(self.axis)).addressable_devices_indices_map((batch_size,))
-        shares = sorted({share.indices(batch_size)[:2] for (share,) in filter(None, indices.values())})
-        if any(end != begin for (_, end), (begin, _) in zip(shares, shares[1:], strict=False)):
-            _device_checks.scattered_rows(self.axis, shares)
-        return slice(shares[0][0], shares[-1][1])
+        return _joined(self.axis, {share.indices(batch_size)[:2] for (share,) in filter(None, indices.values())})
 
     def put_batch(self, batches: PyTree, batch_size: int) -> PyTree:
         """Batches that were read by the host on the devices, split.
@@ -352,6 +350,14 @@ def make_plan(mesh: Mesh, *, zero: int = 0, axis: str | None = None, min_size: i
     if _type_of(mesh, axis) == AxisType.Manual:
         _device_checks.manual_axis(axis)
     return DevicePlan(mesh, axis, zero, _checks.whole("make_plan", "min_size", min_size, least=1))
+
+
+def _joined(axis: str, shares: set[tuple[int, int]]) -> slice:
+    """The rows of all shares ``(begin, end)`` of a batch."""
+    ordered = sorted(shares)
+    if any(end != begin for (_, end), (begin, _) in itertools.pairwise(ordered)):
+        _device_checks.scattered_rows(axis, ordered)
+    return slice(ordered[0][0], ordered[-1][1])
 
 
 def _type_of(mesh: Any, axis: str) -> AxisType:

@@ -38,7 +38,7 @@ def agree(stop: bool) -> bool:
     >>> jl.agree(False), jl.agree(True)
     (False, True)
     """
-    return bool(np.any(_gather(np.asarray(bool(stop)))))
+    return bool(np.any(_gather(np.asarray(stop, bool))))
 
 
 def put(name: str, tree: PyTree, shardings: PyTree) -> PyTree:
@@ -60,7 +60,7 @@ def put(name: str, tree: PyTree, shardings: PyTree) -> PyTree:
     local = [(path, _plain(leaf)) for path, leaf in paths if _is_local(leaf)]
     sums = np.asarray([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for _, leaf in local], np.uint32)
     differ = np.any(_gather(sums) != sums[None], axis=0)
-    if _gather(np.any(differ)).any():
+    if np.any(differ):  # in one process, then in all: each is different from one of the others
         _device_checks.processes_differ(name, [path for (path, _), d in zip(local, differ, strict=True) if d])
     return jax.tree.map(_put_same, tree, shardings)
 

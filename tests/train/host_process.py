@@ -131,7 +131,7 @@ def main(port: str, processes: int, rank: int) -> None:
     found["main"] = jl.is_main()
     found["agree"] = [jl.agree(False), jl.agree(rank == 1), jl.agree(True)]
     found["rows"] = [[rows.start, rows.stop] for rows in (plan.rows(BATCH), plan.rows(SMALLER))]
-    step, state = step_and_state()
+    state = step_and_state()[1]
     again = plan.place_state(plan.place_state(state))  # what is there already may be placed again
     found["same key"] = jax.random.key_data(again.key).tolist() == jax.random.key_data(state.key).tolist()
     try:

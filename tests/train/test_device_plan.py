@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from training_problems import assert_near, assert_same, backend_compiles, distance
 
 import jaxopt_lessons as jl
+from jaxopt_lessons.train.device_plan import _joined
 from jaxopt_lessons.train.scan import run_steps
 from jaxopt_lessons.train.with_plan import _gathering_params
 
@@ -146,7 +147,7 @@ def test_a_step_that_make_step_did_not_make():
     assert_near((got, metrics), (expected, measured), 1e-5)
 
 
-# -- what lies where ------------------------------------------------------------------------------------------------------
+# -- what lies where ---------------------------------------------------------------------------------------------------
 
 
 def bytes_on(tree: Any, device: Any) -> int:
@@ -266,7 +267,7 @@ def test_the_program_of_a_device(kind):
         assert ("16,3" in roots, "16,24" in roots) == (zero > 0, zero == 0), roots
 
 
-# -- batches --------------------------------------------------------------------------------------------------------------
+# -- batches -----------------------------------------------------------------------------------------------------------
 
 
 def table(examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -313,7 +314,9 @@ def test_the_whole_set_as_a_batch_is_split(kind):
 
 def test_a_batch_that_cannot_be_split():
     plan = plan_of("explicit", 1)
-    says = "a batch of 12 examples cannot be split evenly along the axis 'data' of 8 devices. Use a batch size of 8 or 16"
+    says = (
+        "a batch of 12 examples cannot be split evenly along the axis 'data' of 8 devices. Use a batch size of 8 or 16"
+    )
     for refused in (plan.check_batch_size, lambda size: plan.place_data(jl.minibatches(table(40), size))):
         with pytest.raises(ValueError, match=says):
             refused(12)
@@ -355,11 +358,19 @@ def test_rows_and_batches_from_the_host():
     assert_same(placed, {"x": x, "y": y, "weight": np.arange(4.0, dtype=np.float32)})
     whole = plan.put_batch(x[:, :12], 12)
     assert whole.sharding.is_fully_replicated
-    with pytest.raises(jl.InputError, match="the leaf at 'x' is float32\\[4,32,16]; its second axis should have 64 rows"):
+    with pytest.raises(
+        jl.InputError, match="the leaf at 'x' is float32\\[4,32,16]; its second axis should have 64 rows"
+    ):
         plan.put_batch({"x": x}, 64)
 
 
-# -- meshes ---------------------------------------------------------------------------------------------------------------
+def test_rows_that_are_not_consecutive():
+    assert _joined("data", {(8, 16), (0, 8), (16, 24)}) == slice(0, 24)
+    with pytest.raises(ValueError, match="hold the rows 0 to 8, 16 to 24 of a batch, which are not consecutive"):
+        _joined("data", {(16, 24), (0, 8)})
+
+
+# -- meshes ------------------------------------------------------------------------------------------------------------
 
 
 def test_one_device():
