@@ -102,9 +102,8 @@ def collective_bytes(text: str) -> dict[str, int]:
 
 
 def largest_difference(a: Any, b: Any) -> float:
-    return max(
-        float(np.max(np.abs(np.asarray(x) - np.asarray(y)))) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
-    )
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.max(np.abs(np.asarray(x) - np.asarray(y)))) for x, y in pairs)
 
 
 def main() -> None:
