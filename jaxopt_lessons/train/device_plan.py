@@ -221,16 +221,13 @@ class DevicePlan:
         Returns:
           The state as the plan has it, and the other replicated.
         """
-        if not self._explicit or _is_auto_now(self.axis):
-            return function(*args)
         state = next(arg for arg in args if isinstance(arg, TrainState))
         shardings = jax.tree.map(self._sharding, self._specs(state), is_leaf=_is_spec), self._sharding(REPLICATED)
-        inside = jax.sharding.auto_axes(function, axes=self.axis, out_sharding=shardings)
-        try:
-            return jax.jit(inside)(*args)  # Not compiled it would take no arrays that are not on the mesh yet.
-        except Exception as error:
-            error.add_note(_device_checks.AUTO_INSIDE.format(axis=self.axis))
-            raise
+        return self._inside(function, args, shardings)
+
+    def run_replicated(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The same for a function of any trees of arrays, whose result is replicated."""
+        return self._inside(function, args, self._sharding(REPLICATED))
 
     def constrain_state(self, state: TrainState) -> TrainState:
         """The state, laid out as the plan has it. Inside of ``run`` only."""
@@ -275,6 +272,16 @@ class DevicePlan:
     @property
     def _explicit(self) -> bool:
         return _type_of(self.mesh, self.axis) == AxisType.Explicit
+
+    def _inside(self, function: Callable[..., Any], args: tuple[Any, ...], shardings: Any) -> Any:
+        if not self._explicit or _is_auto_now(self.axis):
+            return function(*args)
+        inside = jax.sharding.auto_axes(function, axes=self.axis, out_sharding=shardings)
+        try:
+            return jax.jit(inside)(*args)  # Not compiled it would take no arrays that are not on the mesh yet.
+        except Exception as error:
+            error.add_note(_device_checks.AUTO_INSIDE.format(axis=self.axis))
+            raise
 
     def _sharding(self, spec: PartitionSpec) -> NamedSharding:
         return NamedSharding(self.mesh, spec)

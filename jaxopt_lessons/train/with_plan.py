@@ -10,7 +10,9 @@ sees whole arrays, so that norms, clipping, factored states, random numbers and 
 one device.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,14 +63,13 @@ def with_plan(step: StepLike, plan: DevicePlan, ragged: bool = False) -> Any:
 
     def eval_params(state: TrainState) -> Params:
         leaves, structure = jax.tree.flatten(step)
-        return plan.run(functools.partial(_eval_inside, structure, plan), leaves, state)[1]
+        return plan.run_replicated(functools.partial(_eval_inside, structure, plan), leaves, state)
 
     return StepFunctions(planned, eval_params=eval_params)
 
 
-def _eval_inside(structure: Any, plan: DevicePlan, leaves: list[Any], state: TrainState) -> tuple[TrainState, Params]:
-    params = jax.tree.unflatten(structure, leaves).eval_params(state)
-    return plan.constrain_state(state), plan.constrain_replicated(params)
+def _eval_inside(structure: Any, plan: DevicePlan, leaves: list[Any], state: TrainState) -> Params:
+    return plan.constrain_replicated(jax.tree.unflatten(structure, leaves).eval_params(state))
 
 
 def _step_inside(
@@ -78,6 +79,29 @@ def _step_inside(
     state = plan.constrain_state(state)
     state, metrics = step(state, *plan.constrain_batch(batch, mask))
     return plan.constrain_state(state), plan.constrain_replicated(metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedLoss:
+    """A loss function that splits the batch it gets over the devices of a plan, for measuring without gradients.
+
+    ``evaluate(PlannedLoss(loss_fn, plan), params, plan.place_data(data), batch_size)`` shares the work out; what it
+    returns is replicated. Equal if made of equal things, so that a program compiled for one serves the other.
+    """
+
+    loss_fn: Callable[..., Any]
+    plan: DevicePlan
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self.loss_fn  # whose signature says whether there is a key
+
+    def __call__(self, params: Params, batch: PyTree, *args: Any, **kwargs: Any) -> Any:
+        def inside(params: Params, batch: PyTree, args: Any, kwargs: Any) -> Any:
+            batch, _ = self.plan.constrain_batch(batch, None)
+            return self.loss_fn(self.plan.gather_params(params), batch, *args, **kwargs)
+
+        return self.plan.run_replicated(inside, params, batch, args, kwargs)
 
 
 def _gathering_params(step: Step, plan: DevicePlan) -> Step:

@@ -12,9 +12,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from training_problems import assert_near, assert_same, backend_compiles, distance
 
 import jaxopt_lessons as jl
+from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.device_plan import _joined
 from jaxopt_lessons.train.scan import run_steps
-from jaxopt_lessons.train.with_plan import _gathering_params
+from jaxopt_lessons.train.with_plan import PlannedLoss, _gathering_params
 
 DEVICES, BATCH, STEPS = 8, 32, 4
 KINDS = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
@@ -237,16 +238,29 @@ def test_a_placed_state_is_a_copy(kind, zero):
         assert state.params["w1"].is_deleted()
 
 
-def test_whole_parameters_are_not_kept_for_the_gradient():
-    """Under zero=3 what the backward pass keeps of a parameter is the share of each device."""
-    plan = plan_of("auto", 3)
+def pulled_back(plan: jl.DevicePlan) -> Any:
+    """The function that calculates the gradient of a loss under a plan, and the gradient."""
     step = _gathering_params(jl.make_step(mean_loss, jl.adam(0.1)), plan)
     params = plan.place_state(jl.init_state(network(), step)).params
     batch = jax.tree.map(lambda x: jax.device_put(x[0], NamedSharding(plan.mesh, PartitionSpec("data"))), batches())
-    _, vjp = jax.vjp(lambda params: step.loss_fn(params, batch), params)
-    kept = [leaf for leaf in jax.tree.leaves(vjp) if leaf.shape == (24, 3)]
-    assert kept
-    assert not any(leaf.sharding.is_fully_replicated for leaf in kept)
+    vjp = jax.vjp(lambda params: step.loss_fn(params, batch), params)[1]
+    return vjp, vjp(jnp.float32(1))[0]
+
+
+def test_whole_parameters_are_not_kept_for_the_gradient():
+    """Under zero=3 what the backward pass keeps of a parameter is the share of each device."""
+    for zero in (1, 3):
+        kept = [leaf for leaf in jax.tree.leaves(pulled_back(plan_of("auto", zero))[0]) if leaf.shape == (24, 3)]
+        assert [leaf.sharding.is_fully_replicated for leaf in kept] == [zero == 1]
+
+
+@every_stage
+def test_gradients_go_where_the_states_are(zero):
+    grads = pulled_back(plan_of("auto", zero))[1]
+    split = [name for name, leaf in grads.items() if not leaf.sharding.is_fully_replicated]
+    assert sorted(split) == (["b1", "w1", "w2"] if zero else [])
+    if zero:
+        assert grads["w2"].sharding.spec == PartitionSpec("data")
 
 
 @every_kind
@@ -414,6 +428,42 @@ def test_weights_to_evaluate_are_whole(kind, zero):
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(weights))
     assert_near(weights, step.eval_params(jax.device_get(state)), 1e-6)
     assert_near(planned.eval_params(state), weights, 1e-6)
+
+
+@every_kind
+def test_validation_is_shared_out(kind):
+    plan = plan_of(kind, 3)
+    params, data = network(), table(45)
+    placed, rows = plan.place_state(jl.init_state(params, jl.sgd(0.1))).params, plan.place_data(data)
+    for loss in (dropout_loss, mean_loss):
+        got = jl.evaluate(PlannedLoss(loss, plan), placed, rows, batch_size=16)
+        assert_near(got, jl.evaluate(loss, params, data, batch_size=16), 1e-5)
+    with compilation.count() as compiled:
+        jl.evaluate(PlannedLoss(mean_loss, plan), placed, rows, batch_size=16)
+    assert not compiled
+    batch = jax.tree.map(lambda leaf: leaf[:16], data)
+    text = jax.jit(PlannedLoss(example_loss, plan)).lower(placed, batch).compile().as_text()
+    assert "f32[2,24]" in text  # hidden units of the share of a device
+    assert "f32[16,24]{1,0} dot" not in text
+
+
+@every_kind
+def test_fit_takes_what_is_placed(kind):
+    """The loop needs to know nothing: a second run of the same compiles nothing, and the state stays where it is."""
+    step = jl.with_ema(jl.make_step(example_loss, OPTIMIZERS["clip, adamw"]), 0.9)
+    start, plan = jl.init_state(network(), step), plan_of(kind, 3)
+    expected = jl.fit(step, start, table(45), batch_size=16, epochs=2, val=table(45))
+    args = (
+        jl.with_plan(step, plan, ragged=True),
+        plan.place_state(start),
+        plan.place_data(jl.minibatches(table(45), 16)),
+    )
+    got = jl.fit(*args, epochs=2, val=plan.place_data(table(45)))
+    plan.assert_sharding(got.state)
+    assert_near(got.state, expected.state, 1e-5)
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(got.history[name], expected.history[name], 1e-5)
+    assert jl.fit(*args, epochs=2, val=plan.place_data(table(45))).compiles == 0
 
 
 @pytest.mark.parametrize("how", ["reshard", "out_sharding"])
