@@ -107,9 +107,11 @@ def check(step: Any, plan: jl.DevicePlan, spoiled: bool = False) -> Any:
     assert_near(got, expected, 1e-5)
     assert_near(metrics, measured, 1e-5)
     assert distance(start.params, expected.params) > 1e-2
+    known = scan._cache_size()
     with backend_compiles() as compiled:
         scan(planned, got, data)
     assert not compiled
+    assert scan._cache_size() == known  # nor is anything looked up under another type
     return got
 
 
@@ -355,7 +357,7 @@ def test_a_leaf_of_the_batch_that_is_not_of_its_examples_stays_whole():
         return example_loss(params, (x, y)) * scale * jnp.sum(table)
 
     plan, step = plan_of("explicit", 1), jl.make_step(loss, jl.adam(1e-2))
-    batch = (table(16), jnp.arange(24.0), jnp.float32(0.1))
+    batch = (table(16), jnp.arange(25.0), jnp.float32(0.1))
     state = jl.init_state(network(), step)
     got = jax.jit(jl.with_plan(step, plan))(plan.place_state(state), batch)
     assert_near(got, step(state, batch), 1e-5)
