@@ -92,9 +92,10 @@ def fit(
       step: a step, made by ``make_step``.
       state: where to begin, made by ``init_state`` or returned by an earlier ``fit``. It is copied, not consumed.
       data: a tree of arrays with the examples along their first axes, for instance ``(x, y)``; or the result of
-        ``minibatches``, which keeps the data on the device from one ``fit`` to the next. A ``numpy.memmap`` stays in its
-        file, and may be larger than the memory. Or batches as they come, of anything that is not a tree of arrays: an
-        iterable (an epoch is a pass over it), a function ``data(epoch)`` that returns one, an iterator, a ``Stream``.
+        ``minibatches``, which keeps the data on the device from one ``fit`` to the next. A ``numpy.memmap`` stays in
+        its file, and may be larger than the memory. Or batches as they come, of anything that is not a tree of arrays:
+        an iterable (an epoch is a pass over it), a function ``data(epoch)`` that returns one, an iterator, a
+        ``Stream``.
       epochs: how many times to go through the data; a run that begins inside an epoch ends inside one.
       steps: how many steps to take, in the place of ``epochs``.
       batch_size: examples in a batch; None for all of them (batch gradient descent), 1 for stochastic gradient descent.
