@@ -152,7 +152,12 @@ class DevicePlan:
         if not isinstance(data, Batches):
             return hosts.put("place_data: the data", data, self._sharding(REPLICATED))
         self.check_batch_size(data.batch_size or data.examples)
-        spec = REPLICATED if data.batch_size is not None else PartitionSpec(self.axis)
+        return self.place_validation(data)
+
+    def place_validation(self, data: Batches) -> Batches:
+        """The same for measuring a loss, where batches that the devices do not divide are whole on each."""
+        is_split = data.batch_size is None and data.examples % self.devices == 0
+        spec = PartitionSpec(self.axis) if is_split else REPLICATED
         return dataclasses.replace(data, data=hosts.put("place_data: the data", data.data, self._sharding(spec)))
 
     def rows(self, batch_size: int) -> slice:
