@@ -37,7 +37,7 @@ LEVELS = [
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""
 
-OPTIONAL = {"tqdm", "matplotlib", "flax", "equinox", "optax", "orbax", "sklearn", "torch", "pandas"}
+OPTIONAL = {"tqdm", "matplotlib", "flax", "equinox", "optax", "orbax", "sklearn", "torch", "pandas", "tensorboard"}
 
 
 def unit(path: Path) -> str:

@@ -38,13 +38,19 @@ class Chunk(NamedTuple):
         """Where the data is: the cursor says it."""
 
 
+class Multiples(tuple[int, ...]):
+    """Chunks end where the cursor is a multiple of one of these, and at the cursors ``at``."""
+
+    at: Sequence[int] = ()
+
+
 class Cuts(NamedTuple):
     """Where chunks have to end.
 
     Attributes:
       longest: steps in a chunk, at most.
       end: the cursor at which the run ends; None where the data will tell.
-      multiples: chunks end where the cursor is a multiple of one of these.
+      multiples: chunks end where the cursor is a multiple of one of these; and where ``Multiples`` say.
       rest: a length beside ``longest`` that has a program of its own: what completes an epoch. 0: none.
     """
 
@@ -56,6 +62,8 @@ class Cuts(NamedTuple):
     def room(self, cursor: int, left: int | None = None) -> int:
         """How many steps the chunk has that begins at ``cursor``, ``left`` before the end of the epoch; 0: no more."""
         limits = [multiple - cursor % multiple for multiple in self.multiples]
+        if isinstance(self.multiples, Multiples):
+            limits += [at - cursor for at in self.multiples.at if at > cursor]
         limits += [] if self.end is None else [self.end - cursor]
         limits += [] if left is None else [left]
         return self.piece(min(limits, default=self.longest))

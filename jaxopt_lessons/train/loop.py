@@ -50,6 +50,8 @@ class Loop:
     def go(self, length: Length, interrupt: Interrupt) -> None:
         """From where the run is to its end, or to where somebody stops it."""
         run = self._run
+        if run.reason is not None:  # An observer has stopped it before its first step.
+            return
         step, compiled = run.step, Compiled(run.step)
         validated = True
         multiples = self._watch.multiples

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxopt_lessons.train.chunks import Multiples
 from jaxopt_lessons.train.observers.observer import Lambda, Observer
 from jaxopt_lessons.train.run import Moment, Run
 
@@ -18,19 +19,26 @@ class Watch:
         self.memories: dict[str, Any] = {}
         self.ended = False
         self._looked = dict.fromkeys(self.observers, time.monotonic())
+        self._cuts: dict[str, Sequence[int]] = dict.fromkeys(self.observers, ())
 
     @property
-    def multiples(self) -> list[int]:
+    def multiples(self) -> Multiples:
         """Where chunks have to end."""
-        return sorted({o.every.steps for o in self.observers.values() if o.every.steps is not None})
+        every = [o.every for o in self.observers.values() if o.every is not None]
+        multiples = Multiples(sorted({one.steps for one in every if one.steps is not None}))
+        multiples.at = sorted({cursor for cuts in self._cuts.values() for cursor in cuts})
+        return multiples
 
     def begin(self, run: Run) -> None:
-        self.memories = {name: observer.begin(run) for name, observer in self.observers.items()}
+        for name, observer in self.observers.items():
+            self.memories[name] = observer.begin(run)
+            self._cuts[name] = observer.cuts(run)
 
     def resume(self, run: Run, memories: Mapping[str, Any]) -> None:
         self.memories |= memories
         for name, observer in self.observers.items():
             self.memories[name] = observer.resume(run, self.memories[name])
+            self._cuts[name] = observer.cuts(run)
 
     def needs_state_at(self, moment: Moment) -> bool:
         """Whether somebody has to see the state at this moment."""
@@ -63,7 +71,8 @@ class Watch:
     def _due(self, moment: Moment) -> Iterator[tuple[str, Observer]]:
         now = time.monotonic()
         for name, observer in self.observers.items():
-            if observer.every.is_due(moment, now - self._looked[name]):
+            due = observer.every is not None and observer.every.is_due(moment, now - self._looked[name])
+            if due or moment.cursor in self._cuts[name]:
                 yield name, observer
 
 
