@@ -42,9 +42,11 @@ def plot(history: "History", names: Sequence[str], x: str, log: bool, smooth: fl
     for axis, (title, columns) in zip(axes, panels.items(), strict=True):
         for number, name in enumerate(columns):
             _draw(axis, history, name, number, x, smooth, is_rate=title == RATES)
-        axis.set_ylabel(title)
+        axis.set_ylabel(columns[0].replace("_", " ") if len(columns) == 1 else title)
         if log and title != RATES:
             axis.set_yscale("log", nonpositive="mask")
+        if x == "epochs":
+            axis.xaxis.get_major_locator().set_params(integer=True)
         if len(columns) > 1:
             axis.legend(frameon=False, fontsize="small")
         _figure.tidy(axis)
@@ -55,14 +57,15 @@ def plot(history: "History", names: Sequence[str], x: str, log: bool, smooth: fl
 def _panels(history: "History", names: Sequence[str]) -> dict[str, list[str]]:
     """The columns of each panel, by its title: what is measured in training and in validation shares one.
 
-    That of the rates is the last.
+    The loss is the first, and rates are the last.
     """
     panels: dict[str, list[str]] = {}
     for name in names:
         history.steps(name)  # raises if there is no such column
         title = RATES if name.endswith("learning_rate") else name.removeprefix("val_").replace("_", " ")
         panels.setdefault(title, []).append(name)
-    return dict(sorted(panels.items(), key=lambda panel: panel[0] == RATES))
+    order = {"loss": 0, RATES: 2}
+    return dict(sorted(panels.items(), key=lambda panel: order.get(panel[0], 1)))
 
 
 def _draw(axis: Any, history: "History", name: str, number: int, x: str, smooth: float | None, is_rate: bool) -> None:

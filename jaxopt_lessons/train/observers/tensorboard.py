@@ -114,10 +114,9 @@ def _is_val(name: str) -> bool:
 
 def _scalar(name: str, batches: int, value: float) -> Any:
     _, messages = _needed()
-    from tensorboard.compat.proto import summary_pb2
-
-    summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=name, simple_value=value)])
-    return messages.Event(wall_time=time.time(), step=batches, summary=summary)
+    event = messages.Event(wall_time=time.time(), step=batches)
+    event.summary.value.add(tag=name, simple_value=value)
+    return event
 
 
 def _restart(batches: int) -> Any:
