@@ -21,7 +21,7 @@ class Best(NamedTuple):
       params: the weights to evaluate, of the best look; those of the beginning as long as there is none.
       model_state: what the model kept then, or None.
       value: the number that was the best.
-      cursor: batches consumed then; -1 if no number was better than infinity.
+      cursor: batches consumed then; -1 if no number was finite.
       rows: rows of the column that have been read.
     """
 

@@ -26,7 +26,7 @@ class Improvement(NamedTuple):
       value: the number of the last look that had one.
       cursor: batches consumed then; -1 if there was none.
       best: the best number.
-      best_cursor: batches consumed when it was measured; -1 if no number was better than infinity.
+      best_cursor: batches consumed when it was measured; -1 if no number was finite.
       looks: how many looks with a number there were since.
     """
 

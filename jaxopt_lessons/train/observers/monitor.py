@@ -7,6 +7,7 @@ Rows of weight 0 are left out, whatever stands there: steps that ``with_guard`` 
 is no number, and the observer waits for the next look.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -76,8 +77,8 @@ def worst(mode: str) -> float:
 
 
 def is_better(value: float, best: float, mode: str, min_delta: float = 0.0) -> bool:
-    """Whether a number is better than the best one by more than ``min_delta``; NaN is not."""
-    return value < best - min_delta if mode == "min" else value > best + min_delta
+    """Whether a number is better than the best one by more than ``min_delta``; what is not finite never is."""
+    return math.isfinite(value) and (value < best - min_delta if mode == "min" else value > best + min_delta)
 
 
 @jax.jit

@@ -100,6 +100,8 @@ def test_a_run_that_begins_in_a_later_epoch_has_no_validation_before_its_first()
         (np.nan, 1.0, "min", 0.0, False),
         (np.nan, np.inf, "min", 0.0, False),
         (np.inf, np.inf, "min", 0.0, False),
+        (-np.inf, 1.0, "min", 0.0, False),
+        (np.inf, 1.0, "max", 0.0, False),
         (5.0, np.inf, "min", 0.5, True),
         (-5.0, -np.inf, "max", 0.5, True),
     ],

@@ -122,9 +122,13 @@ def test_a_run_that_goes_on_records_what_it_has_not(tmp_path, at, traced):
     assert not is_recording()
 
 
-def test_a_run_that_goes_on_with_few_steps_left_has_no_record(tmp_path):
-    result = gone_on(tmp_path / "run", at=5, observers=[jl.Profile(tmp_path / "trace", steps=(6, 12))])
-    assert math.isnan(result.observed["Profile"].seconds_per_step)
+@pytest.mark.parametrize(("steps", "recorded"), [((6, 12), 2), ((9, 12), 0)])
+def test_a_run_that_goes_on_with_few_steps_left_records_those(tmp_path, steps, recorded, traced):
+    result = gone_on(tmp_path / "run", at=5, observers=[jl.Profile(tmp_path / "trace", steps=steps)])
+    assert math.isnan(result.observed["Profile"].seconds_per_step) == (recorded == 0)
+    in_record = traced[traced.index("start") + 1 : traced.index("stop")] if recorded else []
+    assert sum(in_record) == recorded
+    assert int(result.state.cursor) == 12
     assert not is_recording()
 
 

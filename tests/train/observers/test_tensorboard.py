@@ -71,28 +71,24 @@ def test_it_is_written_while_the_run_goes_on(tmp_path):
     assert seen == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("at", [3, 4, 5, 8, 11])
+@pytest.mark.parametrize("at", [4, 5, 8, 11])
 def test_after_a_kill_there_are_the_points_of_the_run_that_was_not(tmp_path, at):
     """What the dead process had written after its last checkpoint is forgotten."""
     board = lambda name: jl.TensorBoard(tmp_path / name, every=jl.Every(steps=1))
     whole = fit(observers=[board("whole")])
     saving = jl.Checkpoint(tmp_path / "checkpoints", every=jl.Every(steps=3))
-    # Another rate after the checkpoint, so that the points of the dead process are not those of the run.
     killed(at=at, observers=[board("killed"), saving])
     for file in (tmp_path / "killed").iterdir():
         with open(file, "ab") as events:
             events.write(b"half a record")
     silent = jl.Lambda(lambda run: None, every=jl.Every(steps=1))
-    if at > 3:
-        fit(observers=[board("killed"), silent, saving], resume=True)
-        assert read(tmp_path / "killed") == read(tmp_path / "whole") == expected(whole.history, 1)
-        assert len(list((tmp_path / "killed").iterdir())) == 2
-    else:
-        assert len(read(tmp_path / "killed")["loss"]) <= 3
+    fit(observers=[board("killed"), silent, saving], resume=True)
+    assert read(tmp_path / "killed") == read(tmp_path / "whole") == expected(whole.history, 1)
+    assert len(list((tmp_path / "killed").iterdir())) == 2
 
 
 def test_points_of_the_dead_process_are_not_shown(tmp_path):
-    """The control of the test above: its points were equal. Here the run goes on with another rate."""
+    """The control of the test above, where its points were equal: here the run ends before them."""
     losses = [5, 4, 3, 2, 1]
     board, saving = (
         jl.TensorBoard(tmp_path / "run", every=jl.Every(steps=1)),
@@ -101,7 +97,7 @@ def test_points_of_the_dead_process_are_not_shown(tmp_path):
     killed(at=4, observers=[board, saving], **script(losses))
     dead = read(tmp_path / "run")["loss"]
     silent = jl.Lambda(lambda run: None, every=jl.Every(steps=1))
-    fit(observers=[board, silent, saving], resume=True, **script(np.array(losses) * 1.0) | {"steps": 3})
+    fit(observers=[board, silent, saving], resume=True, **script(losses) | {"steps": 3})
     assert len(dead) >= 3
     assert read(tmp_path / "run")["loss"] == [(1, 5.0), (2, 4.0), (3, 3.0)]
 
