@@ -12,6 +12,7 @@ from jaxopt_lessons.inspect.explain import Explanation, explain
 from jaxopt_lessons.inspect.plot import plot
 from jaxopt_lessons.interop.convert_state import convert_state
 from jaxopt_lessons.interop.inject_hyperparams import InjectStatefulHyperparamsState, WrappedScheduleState
+from jaxopt_lessons.interop.module_loss import equinox_loss, nnx_loss
 from jaxopt_lessons.measure import Measure, measure_with_ema
 from jaxopt_lessons.named_state import load_state_dict, state_dict
 from jaxopt_lessons.optimizers.acprop import ScaleByAcpropState, acprop, scale_by_acprop
@@ -95,6 +96,7 @@ from jaxopt_lessons.train.ema import with_ema
 from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
 from jaxopt_lessons.train.guard import with_guard
+from jaxopt_lessons.train.halving_result import HalvingResult
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
@@ -107,11 +109,15 @@ from jaxopt_lessons.train.observers.profile import Profile
 from jaxopt_lessons.train.observers.reduce_on_plateau import ReduceOnPlateau
 from jaxopt_lessons.train.observers.rollback import Rollback
 from jaxopt_lessons.train.observers.tensorboard import TensorBoard
+from jaxopt_lessons.train.optuna_sweep import optuna_sweep
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.save import latest_step, restore, save
+from jaxopt_lessons.train.policy import Policy
 from jaxopt_lessons.train.scan import make_epoch, make_scan
 from jaxopt_lessons.train.state import TrainState, init_state
 from jaxopt_lessons.train.step import Step, make_step
+from jaxopt_lessons.train.stream import Stream
+from jaxopt_lessons.train.successive_halving import successive_halving
 from jaxopt_lessons.train.sweep import sweep
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam

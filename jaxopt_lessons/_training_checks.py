@@ -15,6 +15,60 @@ def loss_with_metrics(result: tuple[Any, ...]) -> None:
         raise InputError(f"a loss function returns a loss, or (loss, dict of metrics); got a tuple of ({kinds}).")
 
 
+def loss_with_model_state(result: Any) -> None:
+    """Raises unless ``result`` is ``(loss, model_state)`` or ``(loss, dict of metrics, model_state)``."""
+    forms = "with stateful=True a loss function returns (loss, model_state) or (loss, dict of metrics, model_state)"
+    if type(result) is not tuple:
+        raise InputError(f"{forms}; got one {type(result).__name__}.")
+    if len(result) not in (2, 3) or (len(result) == 3 and not isinstance(result[1], Mapping)):
+        kinds = ", ".join(type(item).__name__ for item in result)
+        raise InputError(f"{forms}; got a tuple of ({kinds}).")
+
+
+def model_state_changed(path: Any, new: Any, old: Any) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} the loss function returned the model state as {describe(new)}, and got it as "
+        f"{describe(old)}. Shapes and dtypes must stay the same, or each step would be another program."
+    )
+
+
+def model_state_needed() -> NoReturn:
+    raise InputError(
+        "stateful=True: the state has no model_state to call the loss function with. Make it by init_state(params, "
+        "step, model_state=...); {} if there is nothing in it."
+    )
+
+
+def stateful_with_mask() -> NoReturn:
+    raise InputError(
+        "stateful=True: the examples that fill up the last batch would count in the model state, which a mask cannot "
+        "take out again. Use remainder='keep', 'drop' or 'wrap'; with batch statistics one of the last two."
+    )
+
+
+def stateful_loss(
+    owner: str, parameters: Mapping[str, Any] | None, stateful: bool, switch: str = "stateful=True"
+) -> None:
+    """Raises if a loss function takes a model state and is not said to, or the other way round."""
+    if parameters is None:
+        return
+    positional = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not stateful and positional[1:2] == ["model_state"]:
+        raise ValueError(f"{owner}: loss_fn takes a model_state; say {switch}.")
+    rest = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    if stateful and len(positional) < 3 and not rest:
+        raise ValueError(
+            f"{owner}: with {switch} loss_fn must be a function (params, model_state, batch) or (params, "
+            f"model_state, batch, key); its arguments are ({', '.join(parameters)})."
+        )
+
+
+def policy_expected(owner: str, value: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: policy must be a Policy, or the floating-point dtype of one, such as 'bfloat16'; got {value!r}."
+    )
+
+
 def reserved_metrics(
     metrics: Mapping[str, Any], reserved: Iterable[str], reason: str = "the step reports its own"
 ) -> None:

@@ -19,7 +19,7 @@ every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(pat
 LEVELS = [
     {"types"},
     {"_errors", "_figure"},
-    {"_checks", "_tree_checks", "_state_checks", "_training_checks", "_checkpoint_checks"},
+    {"_checks", "_tree_checks", "_state_checks", "_training_checks", "_checkpoint_checks", "_data_checks"},
     {"_value", "_leaf", "numerics", "rounding"},
     {"_map_leaves", "_labels", "_random_keys", "_tree_names"},
     {"_norms"},
@@ -37,7 +37,19 @@ LEVELS = [
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""
 
-OPTIONAL = {"tqdm", "matplotlib", "flax", "equinox", "optax", "orbax", "sklearn", "torch", "pandas", "tensorboard"}
+OPTIONAL = {
+    "tqdm",
+    "matplotlib",
+    "flax",
+    "equinox",
+    "optax",
+    "orbax",
+    "sklearn",
+    "torch",
+    "pandas",
+    "optuna",
+    "tensorboard",
+}
 
 
 def unit(path: Path) -> str:

@@ -15,17 +15,19 @@ If the set is not a multiple of the batch, the remainder is
     "pad"     a last batch filled up with examples that a mask takes out again; needs a loss per example
     "wrap"    completed with the first examples of the next epoch: all batches are full, and after k epochs each example
               was there k times
+
+Data in a file (``numpy.memmap``) stays there: ``fit`` and ``evaluate`` read the rows of each batch (``host_batches``).
 """
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _training_checks
+from jaxopt_lessons import _checks, _data_checks, _training_checks
 from jaxopt_lessons.train import shuffle as shuffling
 from jaxopt_lessons.train.step import SHUFFLE_STREAM
 from jaxopt_lessons.types import PyTree
@@ -39,7 +41,7 @@ class Batches:
     """Data and the plan of how to cut it into batches; a tree whose leaves are the data. Made by ``minibatches``.
 
     Attributes:
-      data: arrays with the examples along the first axis.
+      data: arrays with the examples along the first axis, all on the device or all on the host.
       examples: how many there are.
       batch_size: examples in a batch; None for all of them.
       shuffle: whether each epoch has a random order of its own.
@@ -51,6 +53,15 @@ class Batches:
     batch_size: int | None = dataclasses.field(metadata={"static": True})
     shuffle: bool = dataclasses.field(metadata={"static": True})
     remainder: str = dataclasses.field(metadata={"static": True})
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the data is in the host's memory, or in a file."""
+        return not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(self.data))
+
+    def without_data(self) -> "Batches":
+        """The plan alone."""
+        return dataclasses.replace(self, data=None)
 
     @property
     def full(self) -> int:
@@ -120,6 +131,8 @@ class Batches:
 
     def load(self, location: "Location", tail: bool = False) -> tuple[PyTree, jax.Array | None]:
         """The examples at a location, and their mask (None unless the remainder is "pad")."""
+        if self.on_host:
+            _data_checks.on_the_host()
         if location.rows is not None:
             rows = location.rows
             return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), self.data), location.mask
@@ -138,7 +151,12 @@ class Location(NamedTuple):
 
 
 def minibatches(
-    data: PyTree, batch_size: int | None = None, *, shuffle: bool = True, remainder: str = "keep"
+    data: PyTree,
+    batch_size: int | None = None,
+    *,
+    shuffle: bool = True,
+    remainder: str = "keep",
+    on_host: bool | None = None,
 ) -> Batches:
     """Puts arrays on the device and plans how to cut them into batches.
 
@@ -147,6 +165,10 @@ def minibatches(
       batch_size: examples in a batch; None for all of them at each step, in their own order.
       shuffle: give each epoch a random order of its own, a function of the run's key and the epoch.
       remainder: "keep", "drop", "pad" or "wrap": what happens to examples that do not fill a batch.
+      on_host: leave the arrays where they are, in the host's memory or in a file; ``fit`` and ``evaluate`` read the
+        rows of one batch after the other. They may be anything with ``shape``, ``dtype`` and rows to be read by
+        increasing numbers, ``x[[0, 2, 5]]``, an ``h5py.Dataset`` for instance. By default where one of them is a
+        ``numpy.memmap``. A compiled function that takes such batches as its argument reads all of it.
 
     Raises:
       InputError: the first axes differ, or there are no examples.
@@ -160,7 +182,18 @@ def minibatches(
             remainder != "drop" or batch_size <= examples,
             lambda: f"minibatches: remainder='drop' with batch_size={batch_size} drops all {examples} examples.",
         )
-    return Batches(jax.tree.map(jnp.asarray, data), examples, batch_size, bool(shuffle), remainder)
+    if on_host is None:
+        on_host = any(isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(data))
+    if _checks.flag("minibatches", "on_host", on_host):
+        data = jax.tree_util.tree_map_with_path(_on_host, data)
+    else:
+        data = jax.tree.map(jnp.asarray, data)
+    return Batches(data, examples, batch_size, bool(shuffle), remainder)
+
+
+def _on_host(path: Any, leaf: Any) -> Any:
+    _data_checks.host_leaf(path, leaf)
+    return np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
 def _multiply_divide(x: jax.Array, factor: int, divisor: int) -> tuple[jax.Array, jax.Array]:

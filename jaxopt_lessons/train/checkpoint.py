@@ -1,6 +1,6 @@
 """Checkpoints: a tree, facts about the run and columns of its history on disk, complete or not there at all.
 
-directory/000012.step_1500/     one checkpoint, the 12th that was saved into the directory
+directory/000012.step_1500/     one checkpoint; the first that was saved into the directory has number 0
     checkpoint.json             format, step, facts, description of the tree, names of the records
     host.npz                    records, and leaves that are arrays of NumPy
     arrays/                     arrays of JAX, written by orbax, each process its own shards
@@ -14,16 +14,21 @@ The newest checkpoint is the one saved last, not the one of the highest step: a 
 saved at 1100 goes on from there. A step that is saved again replaces the older checkpoint of that step.
 
 The file system must rename atomically, as local ones and NFS do and object stores do not. One run at a time saves into
-a directory. Of a run in several processes all must see the same directory, and all call ``save`` and ``restore``.
+a directory.
+
+In a run of several processes all must see the same directory, and all call ``save`` and ``restore``. Each writes and
+flushes its shards of arrays that are spread over all, process 0 the rest. What every process has for itself (counters
+that were not placed, arrays of NumPy, Python numbers, facts, records) is taken from process 0 and given to all.
 """
 
+import functools
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +36,9 @@ import numpy as np
 from jaxopt_lessons import _checkpoint_checks, _checks, _errors
 from jaxopt_lessons.train import stored_tree
 from jaxopt_lessons.types import PyTree
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 FORMAT = 1
 
@@ -80,6 +88,73 @@ def save(
     Raises:
       TypeError, ValueError, InputError: an argument cannot be saved; nothing has been written then.
     """
+    checkpoint = _prepare(directory, tree, step, about, records, keep)
+    _finish_in_background()
+    return _write(checkpoint)
+
+
+def save_in_background(
+    directory: str | os.PathLike[str],
+    tree: PyTree,
+    *,
+    step: int,
+    about: Mapping[str, Any] | None = None,
+    records: Mapping[str, np.ndarray] | None = None,
+    keep: int | None = None,
+) -> "Future[Path]":
+    """Copies everything to the host, returns, and saves the copy in a thread; arguments and errors as of ``save``.
+
+    The arrays may be donated as soon as it returns. The host needs memory for one copy of the tree: a save that comes
+    while another one is under way waits for it first, and raises its error.
+
+    Returns:
+      ``result()`` of it waits, and returns the directory of the checkpoint or raises what went wrong. Call that of the
+      last one before the program ends: at its end Python stops the threads that orbax writes with, and what is not
+      complete by then is not there.
+
+    Raises:
+      ValueError: the run has several processes, which have to save together.
+    """
+    _checks.require(jax.process_count() == 1, "save_in_background: a run of several processes saves by save.")
+    checkpoint = _prepare(directory, tree, step, about, records, keep)
+    stored = checkpoint.stored
+    copy = functools.partial(jax.tree.map, np.array)
+    stored = stored._replace(device=copy(stored.device), host=copy(stored.host))
+    _finish_in_background()
+    future = _thread().submit(_write, checkpoint._replace(stored=stored, records=copy(checkpoint.records)))
+    _in_background.append(future)
+    return future
+
+
+_in_background: "list[Future[Path]]" = []
+
+
+@functools.cache
+def _thread() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(1, "save_in_background")
+
+
+def _finish_in_background() -> None:
+    """Waits for the save that is under way: the next one would take what it writes for a left-over."""
+    while _in_background:
+        _in_background.pop().result()
+
+
+class _Checkpoint(NamedTuple):
+    """What is to be written."""
+
+    directory: Path
+    step: int
+    about: dict[str, Any]
+    records: dict[str, np.ndarray]
+    stored: stored_tree.Stored
+    keep: int | None
+
+
+def _prepare(directory: Any, tree: PyTree, step: Any, about: Any, records: Any, keep: Any) -> _Checkpoint:
+    """Checks the arguments of ``save`` and takes the tree apart."""
     step = _checks.whole("save", "step", step, least=0)
     keep = None if keep is None else _checks.whole("save", "keep", keep, least=1)
     with _errors.stage("save"):
@@ -89,20 +164,24 @@ def save(
             if not isinstance(name, str) or type(column) is not np.ndarray or column.dtype.hasobject:
                 _checkpoint_checks.record_expected(name, column)
         stored = stored_tree.take_apart(tree)
-    directory = Path(directory).absolute()
+    return _Checkpoint(Path(directory).absolute(), step, about, records, stored, keep)
+
+
+def _write(checkpoint: _Checkpoint) -> Path:
+    """Writes a checkpoint, gives it its name, and deletes those that are not to be kept."""
+    directory, step, keep = checkpoint.directory, checkpoint.step, checkpoint.keep
     before = _complete(directory)
     name = f"{before[-1].serial + 1 if before else 0:06d}.step_{step}"
     unfinished = directory / f".{name}.saving"
-
     _wait_for_all("save begins")  # No process may see the new checkpoint while it looks for the number of the last.
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
         _remove_left_overs(directory)
         unfinished.mkdir()
-        _write_host_part(unfinished, step, about, records, stored)
+        _write_host_part(unfinished, checkpoint)
     _wait_for_all("save has a directory")
-    if stored.device:
-        _write_arrays(unfinished / "arrays", stored.device)
+    if checkpoint.stored.device:
+        _write_arrays(unfinished / "arrays", checkpoint.stored.device)
     _wait_for_all("save has written")
     if jax.process_index() == 0:
         _flush_all(unfinished)
@@ -193,13 +272,12 @@ def _delete(path: Path) -> None:
     shutil.rmtree(nameless)
 
 
-def _write_host_part(
-    path: Path, step: int, about: dict[str, Any], records: dict[str, np.ndarray], stored: stored_tree.Stored
-) -> None:
+def _write_host_part(path: Path, checkpoint: _Checkpoint) -> None:
+    records, stored = checkpoint.records, checkpoint.stored
     contents = {
         "format": FORMAT,
-        "step": step,
-        "about": about,
+        "step": checkpoint.step,
+        "about": checkpoint.about,
         "tree": stored.description,
         "device": list(stored.device),
         "records": [{"name": name, "dtype": str(column.dtype)} for name, column in records.items()],
@@ -209,7 +287,7 @@ def _write_host_part(
     np.savez(path / "host.npz", allow_pickle=False, **stored.host, **columns)
 
 
-def _write_arrays(path: Path, arrays: dict[str, jax.Array]) -> None:
+def _write_arrays(path: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
     ocp = _orbax("save")
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))

@@ -10,47 +10,104 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lessons import _training_checks
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
-from jaxopt_lessons.train.objective import Weighted, measure
+from jaxopt_lessons.train.chunks import pieces
+from jaxopt_lessons.train.host_batches import HostBatches
+from jaxopt_lessons.train.objective import LossFunction, Weighted, signature_of
+from jaxopt_lessons.train.policy import Policy, as_policy
 from jaxopt_lessons.types import Params, PyTree
+
+READ_AT_ONCE = 64
+"""Batches that are brought to the device at once, at most, from the host's memory."""
 
 
 def evaluate(
-    loss_fn: Callable[..., Any], params: Params, data: PyTree, *, batch_size: int | None = None
+    loss_fn: Callable[..., Any],
+    params: Params,
+    data: PyTree,
+    *,
+    batch_size: int | None = None,
+    model_state: PyTree = None,
+    policy: Any = None,
 ) -> dict[str, float]:
     """Measures a loss function on data.
 
     Args:
       loss_fn: as for ``make_step``; one that takes a key gets None.
       params: the parameters.
-      data: a tree of arrays with the examples along their first axes.
+      data: a tree of arrays with the examples along their first axes. Of a ``numpy.memmap`` a few batches are read at
+        a time.
       batch_size: how many examples at a time; None for all at once. It changes memory and time, not the result.
+      model_state: the model state of a loss that takes one, as with ``make_step(stateful=True)``: it gets this one with
+        each batch, and the one it returns is thrown away. None for a loss that takes none.
+      policy: the precision of the loss, as for ``make_step``.
 
     Returns:
       ``{"loss": ..., **metrics}``: means over all examples.
     """
     batches = minibatches(data, batch_size, shuffle=False)
-    return {name: float(value) for name, value in measure_all(loss_fn, params, batches).items()}
+    policy = as_policy("evaluate", policy)
+    return {name: float(value) for name, value in measure_all(loss_fn, params, batches, model_state, policy).items()}
 
 
-def measure_all(loss_fn: Callable[..., Any], params: Params, batches: Batches) -> dict[str, jax.Array]:
+def measure_all(
+    loss_fn: Callable[..., Any],
+    params: Params,
+    batches: Batches,
+    model_state: PyTree = None,
+    policy: Policy | None = None,
+) -> dict[str, jax.Array]:
     """``evaluate`` for planned batches, left on the device; compiled once for each loss function and shape."""
-    return _program(loss_fn)(params, batches)
+    _training_checks.stateful_loss("evaluate", signature_of(loss_fn), model_state is not None, "model_state=...")
+    loss = LossFunction(loss_fn, model_state is not None, policy)
+    if batches.on_host:
+        return _measure_from_host(loss, params, batches, model_state)
+    return _program(loss)(params, batches, model_state)
 
 
-def _sums(loss_fn: Callable[..., Any], params: Params, batch: PyTree, mask: Any) -> dict[str, Weighted]:
-    loss, metrics = measure(loss_fn, params, batch, None, mask)
-    return {"loss": loss, **metrics}
+def _measure_from_host(
+    loss: LossFunction, params: Params, batches: Batches, model_state: PyTree
+) -> dict[str, jax.Array]:
+    """The same of data in the host's memory: some batches after the other are brought to the device."""
+
+    def room(cursor: int, left: int | None) -> int:
+        return next(pieces(left or 0, READ_AT_ONCE)) if cursor < batches.per_epoch else 0
+
+    add, sums = _added_sums(loss), None
+    with HostBatches(batches, None).chunks(0, room, jax.device_put) as chunks:
+        for chunk in chunks:
+            before, sums = sums, add(params, sums, chunk.batches, model_state)
+            jax.block_until_ready(before)  # Or chunks pile up on the device, which may be slower than the reading.
+    return {name: total.mean() for name, total in (sums or {}).items()}
 
 
 @functools.lru_cache(maxsize=64)
-def _program(loss_fn: Callable[..., Any]) -> Callable[[Params, Batches], dict[str, jax.Array]]:
+def _added_sums(loss: LossFunction) -> Callable[..., dict[str, Weighted]]:
     @compilation.counted()
-    def measure_batches(params: Params, batches: Batches) -> dict[str, jax.Array]:
+    def add_sums(
+        params: Params, sums: dict[str, Weighted] | None, batches: PyTree, model_state: PyTree
+    ) -> dict[str, Weighted]:
+        each = jax.lax.map(lambda batch: _sums(loss, params, model_state, batch, None), batches)
+        found = jax.tree.map(lambda x: jnp.sum(x, axis=0), each)
+        return found if sums is None else jax.tree.map(jnp.add, sums, found)
+
+    return add_sums
+
+
+def _sums(loss: LossFunction, params: Params, model_state: PyTree, batch: PyTree, mask: Any) -> dict[str, Weighted]:
+    value, metrics, _ = loss.measure(params, model_state, batch, None, mask)
+    return {"loss": value, **metrics}
+
+
+@functools.lru_cache(maxsize=64)
+def _program(loss: LossFunction) -> Callable[[Params, Batches, PyTree], dict[str, jax.Array]]:
+    @compilation.counted()
+    def measure_batches(params: Params, batches: Batches, model_state: PyTree) -> dict[str, jax.Array]:
         def body(number: jax.Array, _: None) -> tuple[jax.Array, dict[str, Weighted]]:
             batch, mask = batches.load(batches.locate(None, number))
-            return number + 1, _sums(loss_fn, params, batch, mask)
+            return number + 1, _sums(loss, params, model_state, batch, mask)
 
         parts = []
         if batches.full:
@@ -58,7 +115,7 @@ def _program(loss_fn: Callable[..., Any]) -> Callable[[Params, Batches], dict[st
             parts.append(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
         if batches.tail:
             batch, mask = batches.load(batches.locate(None, jnp.int32(batches.full), tail=True), tail=True)
-            parts.append(_sums(loss_fn, params, batch, mask))
+            parts.append(_sums(loss, params, model_state, batch, mask))
         totals = jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
         return {name: total.mean() for name, total in totals.items()}
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train import compilation, interrupts
-from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.batches import minibatches
 from jaxopt_lessons.train.evaluate import measure_all
 from jaxopt_lessons.train.facts import facts_of
 from jaxopt_lessons.train.history import History
@@ -27,7 +27,7 @@ from jaxopt_lessons.train.progress import make_progress
 from jaxopt_lessons.train.resuming import go_on, snapshot
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.scan import StepFn
-from jaxopt_lessons.train.sources import InMemory, length_of
+from jaxopt_lessons.train.sources import length_of, source_of
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step
 from jaxopt_lessons.train.watch import Watch
@@ -44,7 +44,7 @@ class FitResult(NamedTuple):
       history: what was measured; ``history["loss"]`` and ``history["learning_rate"]`` have one number for each step.
         An optimizer with several learning rates has a column for each, ``history["head.sgd.learning_rate"]``, named as
         in ``hyperparams``; so have the factors of a rate that are found out, ``history["reduce_on_plateau.scale"]``.
-      reason: why the run ended: "finished", "SIGINT" or "SIGTERM", or what an observer said.
+      reason: why the run ended: "finished", "SIGINT" or "SIGTERM", or what an observer said; the name of an error.
       compiles: how many programs were compiled for this run. A second run of equal shapes has 0.
       recompiled: for each program that was compiled before, which argument has another shape, dtype or sharding now.
       seconds: wall-clock time of the run, compilation included.
@@ -70,7 +70,7 @@ class FitResult(NamedTuple):
 def fit(
     step: StepFn,
     state: TrainState,
-    data: PyTree | Batches,
+    data: PyTree,
     *,
     epochs: int | None = None,
     steps: int | None = None,
@@ -92,7 +92,9 @@ def fit(
       step: a step, made by ``make_step``.
       state: where to begin, made by ``init_state`` or returned by an earlier ``fit``. It is copied, not consumed.
       data: a tree of arrays with the examples along their first axes, for instance ``(x, y)``; or the result of
-        ``minibatches``, which keeps the data on the device from one ``fit`` to the next.
+        ``minibatches``, which keeps the data on the device from one ``fit`` to the next. A ``numpy.memmap`` stays in its
+        file, and may be larger than the memory. Or batches as they come, of anything that is not a tree of arrays: an
+        iterable (an epoch is a pass over it), a function ``data(epoch)`` that returns one, an iterator, a ``Stream``.
       epochs: how many times to go through the data; a run that begins inside an epoch ends inside one.
       steps: how many steps to take, in the place of ``epochs``.
       batch_size: examples in a batch; None for all of them (batch gradient descent), 1 for stochastic gradient descent.
@@ -100,7 +102,8 @@ def fit(
       remainder: "keep", "drop", "pad" or "wrap": what happens to examples that do not fill a batch (``minibatches``).
       val: data to measure the loss on after each epoch and at the end, as ``val_loss`` and ``val_<metric>``; with the
         weights to evaluate, those of ``step.eval_params(state)``.
-      val_batch_size: examples at a time in validation, ``batch_size`` by default; it does not change the result.
+      val_batch_size: examples at a time in validation; by default ``batch_size``, with a stream 1,024. It does not
+        change the result.
       val_loss_fn: the loss for validation; by default that of the step, with None for its key.
       observers: what looks at the run between its chunks, in this order: ``EarlyStopping``, ``Checkpoint`` ..., an
         ``Observer`` of your own, or a function of the ``Run``, which is called after each epoch.
@@ -123,9 +126,9 @@ def fit(
         ``FitResult`` up to there, with the last state.
     """
     began = time.perf_counter()
-    source = InMemory(_planned(data, batch_size, shuffle, remainder))
+    source = source_of(data, state.key, batch_size, shuffle, remainder)
     length = length_of(epochs, steps, chunk_steps, loop)
-    validate = _validation(step, val, val_batch_size, val_loss_fn, source.batches)
+    validate = _validation(step, val, val_batch_size, val_loss_fn, source.batch_size)
     watch = Watch(observers)
     facts = facts_of(step, state, source.about())
     run = Run(step, _copy(state), source.end(int(state.cursor), length))
@@ -148,6 +151,7 @@ def fit(
             watch.end(run)
         except BaseException as error:
             run.error = error
+            run.reason = type(error).__name__
             _end_with(error, train, watch, run)
             if train.has_begun:
                 error.add_note(f"This happened in fit, after {run.cursor} batches; what there was is in fit_result.")
@@ -175,18 +179,8 @@ def _copy(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
 
 
-def _planned(data: PyTree | Batches, batch_size: int | None, shuffle: bool, remainder: str) -> Batches:
-    if not isinstance(data, Batches):
-        return minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
-    _checks.require(
-        batch_size is None and shuffle is True and remainder == "keep",
-        "fit: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
-    )
-    return data
-
-
 def _validation(
-    step: StepFn, val: PyTree, batch_size: int | None, loss_fn: Callable[..., Any] | None, batches: Batches
+    step: StepFn, val: PyTree, batch_size: int | None, loss_fn: Callable[..., Any] | None, default: int | None
 ) -> Callable[[TrainState], dict[str, jax.Array]] | None:
     """What measures ``val_loss`` and the other ``val_*`` of a state, or None if there is nothing to measure."""
     if val is None:
@@ -195,12 +189,13 @@ def _validation(
     measured = loss_fn if loss_fn is not None else getattr(step, "loss_fn", None)
     if measured is None:
         raise ValueError("fit: a step that make_step did not make has no loss to validate with; say val_loss_fn=...")
-    planned = minibatches(val, batch_size if batch_size is not None else batches.batch_size, shuffle=False)
+    planned = minibatches(val, default if batch_size is None else batch_size, shuffle=False)
+    stateful, policy = getattr(step, "stateful", False), getattr(step, "policy", None)
 
     def validate(state: TrainState) -> dict[str, jax.Array]:
         try:
             params = step.eval_params(state) if isinstance(step, Step) else state.params
-            means = measure_all(measured, params, planned)
+            means = measure_all(measured, params, planned, state.model_state if stateful else None, policy)
         except Exception as error:
             error.add_note("This happened when fit measured the loss on val.")
             raise

@@ -20,11 +20,8 @@ from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.sources import Length, Source
 from jaxopt_lessons.train.watch import Watch
 
-MOST_PENDING = 32
-"""Chunks whose metrics are not read yet, at most, and"""
-
 PENDING_SECONDS = 0.1
-"""for how long: to read a chunk of a single step by itself would take longer than some steps."""
+"""After so long metrics are read: to read each chunk of a single step would take longer than some steps."""
 
 Validate = Callable[[Any], dict[str, jax.Array]]
 
@@ -74,9 +71,16 @@ class Loop:
                 if run.reason is not None:
                     break
         self.read_all()
-        if self._validate is not None and not validated and run.reason is None:
-            # The data has ended where nobody knew before that it would.
+        if run.reason is None:
+            self._end_of_data(validated)
+
+    def _end_of_data(self, validated: bool) -> None:
+        """Where a stream ends nobody knows before: it may be too early, and it has to be validated yet."""
+        run = self._run
+        if self._validate is not None and not validated:
             self._note(run.moment, {}, jax.device_get(self._validate(run.state)), 0)
+        if run.end is not None and run.cursor < run.end:
+            run.stop(f"the data ended {run.end - run.cursor} steps too early")
 
     def read_all(self) -> None:
         """Reads what is under way, and waits for it."""
@@ -86,7 +90,7 @@ class Loop:
         if self._watch.needs_state_at(moment):
             self.read_all()
             self._watch.look(self._run, needs_state=True)
-        elif len(self._pending) > MOST_PENDING or time.monotonic() - self._read > PENDING_SECONDS:
+        elif len(self._pending) > self._source.most_pending or time.monotonic() - self._read > PENDING_SECONDS:
             self._read_chunks(len(self._pending) - 1)
 
     def _read_chunks(self, count: int) -> None:

@@ -15,14 +15,18 @@ from jaxopt_lessons.train.cost import cost_of
 from jaxopt_lessons.types import PyTree
 
 
-def sum_over_parts(function: Callable[[PyTree, jax.Array], Any], batch: PyTree, examples: int, parts: int) -> Any:
-    """The sum of ``function(part, number)`` over the parts of a batch.
+def sum_over_parts(
+    function: Callable[[PyTree, jax.Array, PyTree], Any], batch: PyTree, examples: int, parts: int, carry: PyTree
+) -> tuple[Any, PyTree]:
+    """The sum of what ``function(part, number, carry)`` returns for the parts of a batch, and the last carry.
 
     Args:
-      function: takes a part and its number, an int32 scalar; returns a tree of floating-point arrays.
+      function: takes a part, its number, an int32 scalar, and what the part before it left; returns a tree of
+        floating-point arrays, and what it leaves for the next, a tree of the structure, shapes and dtypes of ``carry``.
       batch: a tree of arrays with the examples along their first axes; a single number belongs to every part.
       examples: how many there are.
       parts: how many parts to make; there are never more than examples.
+      carry: what the first part gets.
     """
     size, larger = divmod(examples, parts)
     sums, first, number = None, 0, 0
@@ -30,9 +34,9 @@ def sum_over_parts(function: Callable[[PyTree, jax.Array], Any], batch: PyTree, 
         if count and length:
             piece = _rows(batch, first, count, length)
             numbers = jnp.arange(number, number + count, dtype=jnp.int32)
-            sums = _sum(function, sums, piece, numbers)
+            sums, carry = _sum(function, sums, carry, piece, numbers)
             first, number = first + count * length, number + count
-    return sums
+    return sums, carry
 
 
 def _rows(batch: PyTree, first: int, count: int, length: int) -> PyTree:
@@ -46,14 +50,18 @@ def _rows(batch: PyTree, first: int, count: int, length: int) -> PyTree:
     return jax.tree.map(cut, batch)
 
 
-def _sum(function: Callable[..., Any], sums: Any, parts: PyTree, numbers: jax.Array) -> Any:
+def _sum(function: Callable[..., Any], sums: Any, carry: Any, parts: PyTree, numbers: jax.Array) -> tuple[Any, Any]:
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (parts, numbers))
-    jaxpr, result = jax.make_jaxpr(function, return_shape=True)(*one)
+    jaxpr, (result, _) = jax.make_jaxpr(function, return_shape=True)(*one, carry)
     if sums is None:
         sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
 
-    def body(sums: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, function(*part)), None
+    def body(sums_and_carry: Any, part: Any) -> tuple[Any, None]:
+        sums, carry = sums_and_carry
+        terms, carry = function(*part, carry)
+        return (jax.tree.map(jnp.add, sums, terms), carry), None
 
+    if len(numbers) == 1:  # A scan of one turn is a loop, however it is unrolled.
+        return body((sums, carry), jax.tree.map(lambda x: x[0], (parts, numbers)))[0]
     written_out = jax.default_backend() == "cpu" and cost_of(jaxpr.jaxpr).has_convolution
-    return jax.lax.scan(body, sums, (parts, numbers), unroll=written_out)[0]
+    return jax.lax.scan(body, (sums, carry), (parts, numbers), unroll=written_out)[0]

@@ -24,7 +24,8 @@ def save(directory: str | os.PathLike[str], tree: PyTree, *, step: int | None = 
 
     Args:
       directory: where the checkpoints of a run are; it is made if need be. One run at a time saves into it. In a run of
-        several processes all call ``save``, with a directory that all of them see.
+        several processes all call ``save``, with a directory that all of them see; what each has for itself is taken
+        from process 0.
       tree: a ``TrainState``, or any tree of arrays of JAX (typed keys included), arrays and scalars of NumPy, Python
         numbers and strings.
       step: the step it belongs to; by default that of a ``TrainState``, and 0 for another tree. A checkpoint of the

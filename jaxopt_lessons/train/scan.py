@@ -46,7 +46,7 @@ def run_steps(
     parts = []
     if length:
         where = jax.vmap(locate)(numbers) if located else numbers
-        state, metrics = jax.lax.scan(body, state, where, length=length, unroll=unroll)
+        state, metrics = _loop(body, state, where, length, unroll)
         parts.append(metrics)
     if tail:
         batch, mask = batches.load(batches.locate(order, first + length, tail=True), tail=True)
@@ -64,7 +64,15 @@ def run_given(
         batch, mask = given
         return step(state, batch, mask)
 
-    return jax.lax.scan(body, state, (batches, masks), unroll=unroll)
+    return _loop(body, state, (batches, masks), len(jax.tree.leaves(batches)[0]), unroll)
+
+
+def _loop(body: Callable[..., Any], state: TrainState, inputs: Any, length: int, unroll: int | bool) -> Any:
+    """A scan; a single turn is no loop, which XLA may treat worse (see ``cost``)."""
+    if length == 1:
+        state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
+        return state, jax.tree.map(lambda x: x[None], metrics)
+    return jax.lax.scan(body, state, inputs, length=length, unroll=unroll)
 
 
 def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainState, Batches], Any]:

@@ -5,6 +5,7 @@ program cuts its batches itself, and ``Brought``, for streams and arrays on disk
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -13,14 +14,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks
-from jaxopt_lessons.train.batches import Batches
-from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, chunks_in_memory, cuts_of_epochs
+from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, chunks_in_memory, cuts_of_epochs
 from jaxopt_lessons.train.cost import Cost
+from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.stream import Stream, is_stream
+from jaxopt_lessons.train.super_batches import DataChunk
+from jaxopt_lessons.types import PyTree
 
 LOOPS = ("auto", "scan", "steps")
+
+
+VALIDATED_AT_ONCE = 1024
+"""Examples in a batch of validation, where no size was said."""
 
 
 class Length(NamedTuple):
@@ -64,7 +73,15 @@ def length_of(epochs: int | None, steps: int | None, chunk_steps: int | None, lo
 
 
 class Source(Protocol):
-    """Where the batches of a run come from."""
+    """Where the batches of a run come from.
+
+    Attributes:
+      batch_size: how many examples to validate with at a time, None for all.
+      most_pending: chunks that may be under way before the host waits for one.
+    """
+
+    batch_size: int | None
+    most_pending: int
 
     def end(self, cursor: int, length: Length) -> int | None:
         """The cursor at which a run ends that begins at ``cursor``; None where the data will tell."""
@@ -87,8 +104,11 @@ class Source(Protocol):
 class InMemory:
     """Arrays on the device, cut into batches by the compiled program."""
 
+    most_pending = 32
+
     def __init__(self, batches: Batches):
         self.batches = batches
+        self.batch_size = batches.batch_size
 
     def end(self, cursor: int, length: Length) -> int:
         if length.steps is not None:
@@ -126,6 +146,118 @@ class InMemory:
 
         tail = not self.batches.full
         return compiled.cost(state, *jax.eval_shape(first, self.batches, state.key))
+
+
+class Brought:
+    """Batches that a thread brings to the device: a ``Stream``, or arrays in the host's memory or in a file."""
+
+    most_pending = 2  # Each of them has its batches on the device.
+
+    def __init__(self, data: Stream | HostBatches):
+        self.data = data
+        self.batch_size = data.batches.batch_size if isinstance(data, HostBatches) else VALIDATED_AT_ONCE
+
+    def end(self, cursor: int, length: Length) -> int | None:
+        if length.steps is not None:
+            return cursor + length.steps
+        if isinstance(self.data, HostBatches):
+            return InMemory(self.data.batches).end(cursor, length)
+        _checks.require(
+            length.epochs == 1 or not self.data.is_iterator,
+            lambda: (
+                f"fit: an iterator is read once, not {length.epochs} times; say epochs=1 or steps, or give an iterable."
+            ),
+        )
+        per_epoch = self.data.batches_per_epoch
+        return None if per_epoch is None else cursor + (length.epochs or 0) * per_epoch
+
+    @contextlib.contextmanager
+    def chunks(
+        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, multiples: Sequence[int], at: Any
+    ) -> Iterator[Iterator[DataChunk]]:
+        cuts = _CutsToCome(int(state.cursor), end, multiples)
+        device = next(iter(state.cursor.devices()))
+
+        def put(tree: PyTree) -> PyTree:
+            with jax.default_device(device):  # That of this thread; what is put there may go on to others.
+                return jax.tree.map(jnp.asarray, tree)
+
+        def limited() -> Iterator[DataChunk]:
+            first_epoch = None if at is None else at["first_epoch"]
+            for chunk in chunks:
+                if not cuts.are_known:
+                    one = jax.tree.map(
+                        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks)
+                    )
+                    cuts.come(length.longest(lambda: compiled.cost(state, *one), _platform(state)))
+                first_epoch = chunk.epoch if first_epoch is None else first_epoch
+                yield chunk._replace(position={"data": chunk.position, "first_epoch": first_epoch})
+                done = chunk.epoch + chunk.ends_epoch - first_epoch
+                if end is None and length.epochs is not None and done >= length.epochs:
+                    return
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(cuts.cancel)
+            resume = None if at is None else at["data"]
+            chunks = stack.enter_context(self.data.chunks(int(state.cursor), cuts.room, put, resume))
+            stack.callback(cuts.cancel)  # Before the thread is waited for, which may be waiting for the cuts.
+            yield iter(()) if length.epochs == 0 else limited()
+
+    def run(self, compiled: Compiled, state: TrainState, chunk: DataChunk) -> tuple[TrainState, Metrics]:
+        return compiled.run_given(state, chunk.batches, chunk.masks)
+
+    def about(self) -> dict[str, Any]:
+        if isinstance(self.data, HostBatches):
+            return InMemory(self.data.batches).about()
+        return {"data": f"a stream of {self.data.batches_per_epoch or 'unknown'} batches an epoch"}
+
+
+class _CutsToCome:
+    """Cuts of chunks that are known after the first chunk, when it is known what a step costs.
+
+    The first two chunks have one step each. The thread that reads the data asks here, and waits for the answer.
+    """
+
+    def __init__(self, first: int, end: int | None, multiples: Sequence[int]):
+        self._first, self._end, self._multiples = first, end, multiples
+        self._cuts = Cuts(1, end, multiples)
+        self._known = threading.Event()
+
+    @property
+    def are_known(self) -> bool:
+        return self._known.is_set()
+
+    def come(self, longest: int) -> None:
+        self._cuts = self._cuts._replace(longest=longest)
+        self._known.set()
+
+    def cancel(self) -> None:
+        """Lets who waits go on."""
+        self._known.set()
+
+    def room(self, cursor: int, left: int | None) -> int:
+        if cursor <= self._first + 1:
+            return self._cuts._replace(longest=1).room(cursor, left)
+        self._known.wait()
+        return self._cuts.room(cursor, left)
+
+
+def source_of(data: Any, key: jax.Array, batch_size: int | None, shuffle: bool, remainder: str) -> InMemory | Brought:
+    """Where the batches come from: the arguments of ``fit``, checked."""
+    is_plain = batch_size is None and shuffle is True and remainder == "keep"
+    if is_stream(data):
+        _checks.require(
+            is_plain, "fit: the batches of a stream come as they are; batch_size, shuffle and remainder are for arrays."
+        )
+        return Brought(data if isinstance(data, Stream) else Stream(data))
+    if isinstance(data, Batches):
+        _checks.require(
+            is_plain,
+            "fit: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
+        )
+    else:
+        data = minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
+    return Brought(HostBatches(data, key)) if data.on_host else InMemory(data)
 
 
 def _platform(state: TrainState) -> str:

@@ -5,8 +5,8 @@
     params         = apply_updates(params, updates)
 
 What a loss function may return, and how a batch is cut into micro-batches, is in ``objective``: the optimizer, its
-counters and its schedules see one batch and one gradient. Wrappers, ``with_guard`` and ``with_ema``, take a step and
-give one.
+counters and its schedules see one batch and one gradient. The precision of the loss is in ``policy``. Wrappers,
+``with_guard`` and ``with_ema``, take a step and give one.
 """
 
 import functools
@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jaxopt_lessons import _checks, _training_checks, hyperparameters, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.core import GradientTransformation, Transformation, apply_updates
-from jaxopt_lessons.train.objective import InParts, WholeBatch
+from jaxopt_lessons.train.objective import InParts, LossFunction, WholeBatch, signature_of
+from jaxopt_lessons.train.policy import Policy, as_policy, init_scale, step_or_overflow
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.types import Convert, Params, PyTree
 
@@ -67,6 +68,16 @@ class Step(Value):
     def loss_fn(self) -> Callable[..., Any] | None:
         """The loss function; None for a step that ``make_step`` did not make."""
         return self._argument_inside("loss_fn")
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the loss function takes a model state and returns the next one."""
+        return bool(self._argument_inside("stateful"))
+
+    @property
+    def policy(self) -> Policy | None:
+        """The precision in which the loss is calculated; None for that of the parameters and the batch."""
+        return self._argument_inside("policy")
 
     @property
     def tx(self) -> GradientTransformation:
@@ -138,6 +149,8 @@ def make_step(
     *,
     accumulate: Annotated[int | None, Convert(_parts)] = None,
     metrics: Annotated[Sequence[str], Convert(_norms)] = (),
+    stateful: bool = False,
+    policy: Annotated[Any, Convert(as_policy)] = None,
 ) -> Any:
     """Makes the step of a training run from a loss function and an optimizer.
 
@@ -157,6 +170,17 @@ def make_step(
         optimizer clips; "update_norm", the length of the step; "parameter_norm", before the step; "update_ratio", the
         step's length by theirs, infinite for a step away from zeros. The loss function's metrics cannot have the names
         of those.
+      stateful: whether the model has a state that is not trained, such as the running means of batch normalization. The
+        loss function is ``loss_fn(params, model_state, batch)`` or ``loss_fn(params, model_state, batch, key)`` then,
+        and returns ``(loss, model_state)`` or ``(loss, metrics, model_state)`` with a model state of the structure,
+        shapes and dtypes of the one it got: ``state.model_state`` of the next step. On validation data it is called
+        with None for its key, as any loss, and the model state it returns is thrown away. Micro-batches hand it on, in
+        their order; the functions that an optimizer gets begin with that of the step.
+      policy: the precision of the loss: "bfloat16" or "float16", or a ``Policy``; None for that of the parameters and
+        the batch. The parameters stay as they are; they and floating-point batches are cast for the loss function. With
+        "float16" the loss is scaled where gradients are calculated, and the step has two more metrics: ``loss_scale``
+        and ``overflow``, 1 where a gradient was infinite or NaN: then the step is not taken, as with ``with_guard``,
+        and ``weight`` is 0. Make the state by ``init_state(params, step)``: it keeps the scale in its extras.
 
     Returns:
       A pure function ``step(state, batch) -> (state, metrics)``. It is not compiled: put it into ``jit``, ``vmap`` or
@@ -164,23 +188,40 @@ def make_step(
 
     Raises:
       TypeError, ValueError: an argument is not one of these; the nearest name is said.
+      InputError: from the step, if the loss function returns something else, or the state lacks what is needed.
 
     >>> step = make_step(lambda w, x: (w - x) ** 2, jl.sgd(0.25), accumulate=2, metrics=["gradient_norm"])
     >>> state, metrics = step(jl.init_state(0.0, step), jnp.array([1.0, 2.0, 6.0]))
     >>> {name: float(value) for name, value in metrics.items()}  # of the parts [1, 2] and [6]
     {'loss': 13.666666984558105, 'weight': 3.0, 'gradient_norm': 6.0}
+
+    A model with a state: the running mean of the inputs, which are to be counted from it.
+
+    >>> def loss_fn(w, mean, x, key):
+    ...     mean = mean if key is None else 0.5 * mean + 0.5 * jnp.mean(x)
+    ...     return (w * (x - mean)) ** 2, mean
+    >>> step = make_step(loss_fn, jl.sgd(0.25), stateful=True)
+    >>> state = jl.init_state(1.0, step, model_state=0.0)
+    >>> state, _ = step(state, jnp.array([1.0, 3.0]))
+    >>> float(state.params), float(state.model_state)
+    (0.0, 1.0)
     """
     _checks.require(callable(loss_fn), "make_step: loss_fn must be a function (params, batch) -> loss.")
+    _training_checks.stateful_loss("make_step", signature_of(loss_fn), stateful)
+    of_batch = WholeBatch if accumulate in (None, 1) else functools.partial(InParts, accumulate)
+    loss_function = LossFunction(loss_fn, stateful, policy)
+    scaling = policy if policy is not None and policy.loss_scale is not None else None
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.fold_in(state.key, LOSS_STREAM), state.cursor)
-        of_batch = WholeBatch if accumulate in (None, 1) else functools.partial(InParts, accumulate)
-        objective = of_batch(loss_fn, batch, mask, key)
+        model_state = _model_state(state, mask) if stateful else None
+        scale = _training_checks.kept_in_extras("make_step", "loss_scale", state.extras) if scaling else None
+        objective = of_batch(loss_function, batch, mask, key, model_state, scale)
 
         def grad_fn(params: Params, _: Any = None) -> Params:
             return jax.tree.map(_descent_convention, objective.gradient(params))
 
-        loss, found, grads = objective.measured(state.params)
+        loss, found, grads, model_state = objective.measured(state.params)
         grads = jax.tree.map(_descent_convention, grads)
         value, value_fn = loss.mean(), objective.value
         extra = {"value": value, "grad": grads, "value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
@@ -190,12 +231,24 @@ def make_step(
             cursor=numerics.increment(state.cursor),
             params=apply_updates(state.params, updates),
             opt_state=opt_state,
+            model_state=model_state if stateful else state.model_state,
         )
-        _training_checks.reserved_metrics(found, metrics)
+        _training_checks.reserved_metrics(found, (*metrics, "loss_scale", "overflow") if scaling else metrics)
         measured = {"loss": value, **{name: m.mean() for name, m in found.items()}, "weight": loss.weight}
+        if scaling is not None:
+            new_state, measured = step_or_overflow(scaling, state, new_state, measured, grads, updates)
         return new_state, measured | _measured_norms(metrics, grads, updates, state.params)
 
-    return step
+    return step if scaling is None else StepFunctions(step, lambda params: init_scale(scaling))
+
+
+def _model_state(state: TrainState, mask: jax.Array | None) -> PyTree:
+    """The model state that a stateful loss is called with."""
+    if state.model_state is None:
+        _training_checks.model_state_needed()
+    if mask is not None:
+        _training_checks.stateful_with_mask()
+    return state.model_state
 
 
 def _measured_norms(names: Sequence[str], grads: Params, updates: Params, params: Params) -> dict[str, jax.Array]:

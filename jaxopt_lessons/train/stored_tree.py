@@ -31,26 +31,26 @@ class Stored(NamedTuple):
     """A tree in three parts; see the module."""
 
     description: list[dict[str, Any]]
-    device: dict[str, jax.Array]
-    host: dict[str, np.ndarray]
+    device: Mapping[str, jax.Array | np.ndarray]
+    host: Mapping[str, np.ndarray]
 
 
 def take_apart(tree: PyTree) -> Stored:
     """The parts of a tree that are to be written."""
-    stored = Stored(describe("save", tree), {}, {})
-    leaves = [entry for entry in stored.description if "kind" in entry]
+    description, device, host = describe("save", tree), {}, {}
+    leaves = filter(_is_leaf, description)
     for number, (entry, leaf) in enumerate(zip(leaves, jax.tree.leaves(tree), strict=True)):
         if entry["kind"] == "python":
             entry["value"] = [leaf.real, leaf.imag] if isinstance(leaf, complex) else leaf
         elif entry["kind"] != "array":
-            stored.host[str(number)] = to_numpy_file(np.asarray(leaf))
+            host[str(number)] = to_numpy_file(np.asarray(leaf))
         elif leaf.size == 0:
             continue
         elif jax.process_count() > 1 and leaf.is_fully_addressable:
-            stored.host[str(number)] = to_numpy_file(np.asarray(_to_plain(leaf)))
+            host[str(number)] = to_numpy_file(np.asarray(_to_plain(leaf)))
         else:
-            stored.device[str(number)] = _to_plain(leaf)
-    return stored
+            device[str(number)] = _to_plain(leaf)
+    return Stored(description, device, host)
 
 
 def describe(owner: str, tree: PyTree) -> list[dict[str, Any]]:
@@ -132,15 +132,25 @@ def _is_jax_dtype(name: str) -> bool:
 
 
 def put_together(like: PyTree, description: Sequence[Mapping[str, Any]], source: "Source") -> PyTree:
-    """The tree that was stored, in the containers of ``like``, whose description fits, and where its arrays are."""
+    """The tree that was stored, in the containers of ``like``, whose description fits, and where its arrays are.
+
+    Leaves are found by their paths: an OrderedDict need not be in the order in which it was saved.
+    """
     leaves, treedef = jax.tree.flatten(like)
-    entries = [entry for entry in description if "kind" in entry]
-    device = source.read({str(i): _plan(leaves[i], entries[i]) for i in range(len(leaves)) if str(i) in source.device})
-    restored = []
-    for number, (leaf, entry) in enumerate(zip(leaves, entries, strict=True)):
-        data = device[str(number)] if str(number) in device else source.host.get(str(number))
-        restored.append(_python(entry) if entry["kind"] == "python" else _array(leaf, entry, data))
+    stored = {entry["path"]: (str(number), entry) for number, entry in enumerate(filter(_is_leaf, description))}
+    found = [stored[entry["path"]] for entry in filter(_is_leaf, describe("restore", like))]
+    pairs = list(zip(leaves, found, strict=True))
+    device = source.read({number: _plan(leaf, entry) for leaf, (number, entry) in pairs if number in source.device})
+    data = {**source.host, **device}
+    restored = [
+        _python(entry) if entry["kind"] == "python" else _array(leaf, entry, data.get(number))
+        for leaf, (number, entry) in pairs
+    ]
     return jax.tree.unflatten(treedef, restored)
+
+
+def _is_leaf(entry: Mapping[str, Any]) -> bool:
+    return "kind" in entry
 
 
 class Plan(NamedTuple):
@@ -187,8 +197,7 @@ def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
     if _is_key(entry):
         if data is None:
             data = np.zeros(jax.eval_shape(jax.random.key_data, _abstract(like)).shape, np.uint32)
-        wrap = functools.partial(jax.random.wrap_key_data, impl=_key_impl(like))
-        return _compiled(wrap, sharding)(np.asarray(data))
+        return _compiled(_wrap_keys(_key_impl(like)), sharding)(np.asarray(data))
     if isinstance(data, jax.Array):  # where it belongs already
         return data if data.dtype == like.dtype else _compiled(_from_plain(like.dtype), sharding)(data)
     data = np.zeros(like.shape, like.dtype) if data is None else from_numpy_file(data, like.dtype)
@@ -197,12 +206,19 @@ def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
     if isinstance(like, np.generic):
         return data[()]
     if sharding is None:
-        return jnp.array(data)
+        return jnp.array(data)  # a copy: memory that NumPy owns cannot be donated
     return jax.make_array_from_callback(like.shape, sharding, lambda index: data[index])
 
 
+@functools.lru_cache(maxsize=64)
 def _compiled(function: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """A program for each function and sharding, kept from one save to the next."""
     return jax.jit(function) if sharding is None else jax.jit(function, out_shardings=sharding)
+
+
+@functools.cache
+def _wrap_keys(impl: Any) -> Any:
+    return functools.partial(jax.random.wrap_key_data, impl=impl)
 
 
 def _is_key(entry: Mapping[str, Any]) -> bool:
@@ -223,11 +239,11 @@ def _key_impl(like: Any) -> Any:
 def _to_plain(array: jax.Array) -> jax.Array:
     """The array that orbax writes in the place of this one."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return jax.jit(jax.random.key_data)(array)
+        return _compiled(jax.random.key_data, None)(array)
     plain = _plain_dtype(array.dtype)
     if plain == array.dtype:
         return array
-    return jax.jit(functools.partial(_as_plain, plain=plain), out_shardings=array.sharding)(array)
+    return _compiled(_as_plain, array.sharding if array.committed else None)(array)
 
 
 def _plain_dtype(dtype: Any) -> Any:
@@ -243,13 +259,15 @@ def _narrow_float_bits(dtype: Any) -> int:
     return bits if bits <= 8 else 0
 
 
-def _as_plain(array: jax.Array, plain: Any) -> jax.Array:
+def _as_plain(array: jax.Array) -> jax.Array:
+    plain = _plain_dtype(array.dtype)
     bits = _narrow_float_bits(array.dtype)
     if bits:
         array = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{bits}"))
     return array.astype(plain)
 
 
+@functools.cache
 def _from_plain(dtype: Any) -> Any:
     bits = _narrow_float_bits(dtype)
     if not bits:

@@ -1,7 +1,7 @@
 """``SweepResult``: what the lanes of a sweep returned, as a table, a best point and a figure."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -56,8 +56,8 @@ class SweepResult:
         return SweepResult, (self.points, self.seeds, self.values)
 
     def __repr__(self) -> str:
-        axes = ", ".join(self.points[0])
-        return f"SweepResult({len(self.points)} points of {axes}; {len(self.seeds)} seeds; {', '.join(self._leaves())})"
+        axes, values = ", ".join(self.points[0]), ", ".join(_leaves(self.values))
+        return f"SweepResult({len(self.points)} points of {axes}; {len(self.seeds)} seeds; {values})"
 
     def table(self, metric: str | None = None, mode: str = "min") -> Table:
         """A row for each point: its hyperparameters, and over the seeds the mean, the standard deviation and the best.
@@ -90,12 +90,28 @@ class SweepResult:
         Raises:
           ValueError: every point has a lane that is NaN or infinite.
         """
-        means = np.mean(_losses(self._metric("best", metric), mode), axis=1)
-        _checks.require(
-            bool(np.any(np.isfinite(means))),
-            "best: every point has a lane that is NaN or infinite; there is no best one.",
-        )
-        return dict(self.points[int(np.argmin(means))])
+        ranking = self._ranking("best", metric, mode)
+        _checks.require(bool(ranking), "best: every point has a lane that is NaN or infinite; there is no best one.")
+        return dict(self.points[ranking[0]])
+
+    def mean(self, metric: str | None = None) -> np.ndarray:
+        """The mean over the seeds at each point, float64; where a lane is NaN or infinite it is not finite either.
+
+        Args:
+          metric: the name of the metric.
+        """
+        return _mean_and_std(self._metric("mean", metric))[0]
+
+    def ranking(self, metric: str | None = None, mode: str = "min") -> list[int]:
+        """The numbers of the points, from the best mean over the seeds to the worst; equal ones in their order.
+
+        Points with a lane that is NaN or infinite are left out.
+
+        Args:
+          metric: the name of the metric.
+          mode: "min" or "max".
+        """
+        return self._ranking("ranking", metric, mode)
 
     def plot(self, x: str | None = None, y: str | None = None, *, log: bool = False, ax: Any = None) -> Any:
         """Draws a metric over an axis: the mean over the seeds, in a band of one standard deviation to each side.
@@ -111,7 +127,7 @@ class SweepResult:
         Returns:
           The matplotlib ``Figure``, neither shown nor saved. Needs matplotlib.
         """
-        y = self._name("plot", y)
+        y, _ = metric_leaf("plot", self.values, y, axes=2)
         mean, std = _mean_and_std(self._metric("plot", y))
         x = next(iter(self.points[0])) if x is None else x
         _known("plot", "axis", x, list(self.points[0]))
@@ -127,8 +143,7 @@ class SweepResult:
             at = np.array([self.points[i][x] for i in chosen], float)
             middle, half = (np.where(np.isfinite(mean[chosen]), z[chosen], np.nan) for z in (mean, std))
             style = _figure.line_style(number)
-            label = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in others)
-            ax.plot(at, middle, marker="o", markersize=4, label=label or None, **style)
+            ax.plot(at, middle, marker="o", markersize=4, label=point_label(others) or None, **style)
             if len(self.seeds) > 1:
                 ax.fill_between(at, middle - half, middle + half, color=style["color"], alpha=0.2, linewidth=0)
         if len(lines) > 1:
@@ -140,32 +155,49 @@ class SweepResult:
         _figure.tidy(ax)
         return figure
 
-    def _leaves(self) -> dict[str, Any]:
-        return {_errors.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(self.values)}
-
-    def _name(self, owner: str, metric: str | None) -> str:
-        leaves = self._leaves()
-        if metric is None:
-            _checks.require(
-                len(leaves) == 1 or "loss" in leaves,
-                lambda: f"{owner}: say which metric; there are: {', '.join(leaves)}.",
-            )
-            return "loss" if "loss" in leaves else next(iter(leaves))
-        _known(owner, "metric", metric, list(leaves))
-        return metric
+    def _ranking(self, owner: str, metric: str | None, mode: str) -> list[int]:
+        means = np.mean(_losses(self._metric(owner, metric), mode), axis=1)
+        return [int(i) for i in np.argsort(means, stable=True) if np.isfinite(means[i])]
 
     def _metric(self, owner: str, metric: str | None) -> np.ndarray:
         """One number for each point and seed, float64."""
-        name = self._name(owner, metric)
-        leaf = self._leaves()[name]
-        kinds = (np.floating, np.integer, np.bool_)
-        real = any(jax.numpy.issubdtype(leaf.dtype, kind) for kind in kinds)
-        if leaf.ndim > 3 or not real or 0 in leaf.shape:
-            raise ValueError(
-                f"{owner}: a metric is one real number in each lane, or a curve of them; {name!r} is "
-                f"{_errors.describe(leaf)} for {len(self.points)} points and {len(self.seeds)} seeds."
-            )
+        where = f" for {len(self.points)} points and {len(self.seeds)} seeds"
+        _, leaf = metric_leaf(owner, self.values, metric, axes=2, where=where)
         return np.asarray(leaf[:, :, -1] if leaf.ndim == 3 else leaf).astype(np.float64)
+
+
+def metric_leaf(owner: str, values: PyTree, metric: str | None, axes: int = 0, where: str = "") -> tuple[str, Any]:
+    """The name and the array of a metric in a tree; raises if there is none, or if it is no number or curve.
+
+    Args:
+      owner: who asks.
+      values: a tree of arrays, or of their shapes.
+      metric: the name, or None for "loss" or the only one.
+      axes: how many axes stand in front of those of a lane.
+      where: what an error says about these.
+    """
+    leaves = _leaves(values)
+    name = _default(owner, leaves) if metric is None else metric
+    _known(owner, "metric", name, list(leaves))
+    leaf = leaves[name]
+    real = any(jax.numpy.issubdtype(leaf.dtype, kind) for kind in (np.floating, np.integer, np.bool_))
+    if len(leaf.shape) > axes + 1 or not real or 0 in leaf.shape:
+        raise ValueError(
+            f"{owner}: a metric is one real number in each lane, or a curve of them; {name!r} is "
+            f"{_errors.describe(leaf)}{where}."
+        )
+    return name, leaf
+
+
+def _default(owner: str, leaves: dict[str, Any]) -> str:
+    _checks.require(
+        len(leaves) == 1 or "loss" in leaves, lambda: f"{owner}: say which metric; there are: {', '.join(leaves)}."
+    )
+    return "loss" if "loss" in leaves else next(iter(leaves))
+
+
+def _leaves(values: PyTree) -> dict[str, Any]:
+    return {_errors.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(values)}
 
 
 def _sign(mode: str) -> int:
@@ -189,6 +221,11 @@ def _known(owner: str, kind: str, name: str, known: Sequence[str]) -> None:
         near = difflib.get_close_matches(str(name), known, n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"{owner}: there is no {kind} {name!r}.{hint} There are: {', '.join(known)}.")
+
+
+def point_label(items: Iterable[tuple[str, Any]]) -> str:
+    """Hyperparameters in a legend."""
+    return ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in items)
 
 
 def _number(value: Any) -> str:

@@ -23,7 +23,7 @@ from training_problems import (
 )
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.train.objective import measure
+from jaxopt_lessons.train.objective import LossFunction
 from jaxopt_lessons.train.step import LOSS_STREAM, SHUFFLE_STREAM
 
 BATCH = regression(6)
@@ -389,7 +389,7 @@ def test_other_losses_get_none(loss_fn):
 
 def test_measuring_outside_of_training_gives_no_key():
     params = jax.tree.map(jnp.asarray, network())
-    loss, _ = measure(noisy_loss, params, BATCH, None)
+    loss, _, _ = LossFunction(noisy_loss).measure(params, None, BATCH, None)
     np.testing.assert_allclose(loss.mean(), scalar_loss(params, BATCH), 1e-6)
 
 

@@ -14,7 +14,9 @@ from training_problems import assert_near, backend_compiles, distance, network, 
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.train import compilation
-from jaxopt_lessons.train.sweep import FEW_LANES, _layout, _trace
+from jaxopt_lessons.train.lanes import FEW_LANES, layout_of
+from jaxopt_lessons.train.search_space import space_points
+from jaxopt_lessons.train.sweep import trace
 
 BATCHES = jl.minibatches(regression(11), 4, remainder="wrap")
 STEP = jl.make_step(noisy_loss, jl.adam(0.1))
@@ -45,6 +47,14 @@ def by_hand(seeds):
 def simple(hp, key):
     """Lanes that tell which one they are."""
     return {"loss": hp["a"] + jax.random.normal(key), "index": hp["n"] * 10}
+
+
+def traced(run, space):
+    return trace("sweep", run, space_points("sweep", space), 1)
+
+
+def layout(how, lane, lanes):
+    return layout_of("sweep", how, lane.jaxpr, lanes)
 
 
 def lanes_of(values):
@@ -113,6 +123,19 @@ def test_whole_numbers_among_others_are_floats():
     assert result.values["index"].dtype == jnp.float32
 
 
+def test_points_by_themselves():
+    points = [{"a": 0.5, "n": 3}, {"n": 1, "a": 2}, {"a": 0.25, "n": 2}]
+    result = jl.sweep(simple, points, seeds=2)
+    assert result.points == points
+    assert [list(point) for point in result.points] == [["a", "n"]] * 3
+    assert [type(point["a"]) for point in result.points] == [float] * 3
+    assert result.values["index"].tolist() == [[30, 30], [10, 10], [20, 20]]
+    assert result.values["index"].dtype == jnp.int32
+    whole = jl.sweep(simple, {"a": [0.5, 2.0, 0.25], "n": [1, 2, 3]}, seeds=2)
+    rows = [whole.points.index({"a": float(point["a"]), "n": point["n"]}) for point in points]
+    assert_near(result.values, jax.tree.map(lambda x: x[np.asarray(rows)], whole.values))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Compilation
 # ---------------------------------------------------------------------------------------------------------------------
@@ -147,8 +170,7 @@ def test_data_is_an_argument_of_the_program_and_no_constant():
     def run(hp, key):
         return jnp.sum(data * hp["a"]) + jax.random.normal(key)
 
-    traced = _trace(run, {"a": [1.0]}, 1)
-    assert any(const is data for const in traced.jaxpr.consts)
+    assert any(const is data for const in traced(run, {"a": [1.0]}).jaxpr.consts)
     np.testing.assert_allclose(jl.sweep(run, {"a": [0.0, 1.0]}).values[1, 0], 4999950000.0, rtol=1e-5)
 
 
@@ -164,16 +186,16 @@ def convolving(hp, key):
     [(train, FEW_LANES + 1, "map"), (train, FEW_LANES, "vmap"), (convolving, FEW_LANES + 1, "vmap")],
 )
 def test_auto_on_a_cpu(run, lanes, expected):
-    traced = _trace(run, {"a": [1.0]} if run is convolving else {name: [0.1] for name in SPACE}, 1)
-    assert _layout("auto", traced.jaxpr, lanes) == (expected, None)
-    layout, mesh = _layout("shard", traced.jaxpr, lanes * len(jax.devices()))
-    assert layout == expected
+    lane = traced(run, {"a": [1.0]} if run is convolving else {name: [0.1] for name in SPACE})
+    assert layout("auto", lane, lanes) == (expected, None)
+    share, mesh = layout("shard", lane, lanes * len(jax.devices()))
+    assert share == expected
     assert mesh.size == 8
 
 
 def test_auto_on_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert _layout("auto", _trace(train, {name: [0.1] for name in SPACE}, 1).jaxpr, 100) == ("vmap", None)
+    assert layout("auto", traced(train, {name: [0.1] for name in SPACE}), 100) == ("vmap", None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -303,7 +325,20 @@ def unused(hp, key):
     ("call", "error", "message"),
     [
         (lambda: jl.sweep(3, SPACE), TypeError, "sweep: run must be a function (hp, key) -> tree of arrays; got 3."),
-        (lambda: jl.sweep(train, [1.0]), TypeError, "sweep: space must map names to lists of numbers; got [1.0]."),
+        (
+            lambda: jl.sweep(train, [1.0]),
+            TypeError,
+            "sweep: space must map names to lists of numbers, or be a list of points; got [1.0].",
+        ),
+        (lambda: jl.sweep(train, []), ValueError, "sweep: space is empty"),
+        (lambda: jl.sweep(train, [{}]), ValueError, "sweep: space is empty"),
+        (
+            lambda: jl.sweep(unused, [{"a": 1.0}, {"b": 1.0}]),
+            ValueError,
+            "sweep: the points of space must have the same names; got {'a': 1.0} and {'b': 1.0}.",
+        ),
+        (lambda: jl.sweep(unused, [{3: 1.0}]), ValueError, "sweep: the points of space must have the same names"),
+        (lambda: jl.sweep(unused, [{"a": "x"}]), TypeError, "sweep: the values of a must be numbers; got 'x'"),
         (lambda: jl.sweep(train, {3: [1.0]}), TypeError, "sweep: space must map names to lists of numbers"),
         (lambda: jl.sweep(train, {}), ValueError, "sweep: space is empty"),
         (lambda: jl.sweep(train, {"b1": []}), ValueError, "sweep: b1 is empty"),

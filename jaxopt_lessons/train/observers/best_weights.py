@@ -49,7 +49,7 @@ class BestWeights(Observer):
       monitor: a column of the history. ``val_*`` counts where there is a new row, any other column by the mean since
         the last look, which was measured with the weights before each step, not with those that are kept.
       mode: "min" or "max": which number is better.
-      every: how often to look.
+      every: how often to look. A validation at the end of the run counts, whenever that is.
 
     >>> step = jl.make_step(lambda w, x: (w - x) ** 2, jl.sgd(0.75))  # jumps from one side of x to the other
     >>> out = jl.fit(
@@ -83,7 +83,12 @@ class BestWeights(Observer):
 
     def end(self, run: Run, memory: Best) -> Best:
         interrupted = run.reason in [signal.name for signal in interrupts.SIGNALS]
-        if run.error is None and not interrupted and memory.cursor >= 0:
+        if run.error is not None or interrupted:
+            return memory
+        monitors.warn_if_absent("BestWeights", run, self.monitor)
+        if self.monitor.startswith("val_") and self.monitor in run.history:
+            memory = self.observe(run, memory)  # A run may end, and be validated, between two looks.
+        if memory.cursor >= 0:
             params, model_state = monitors.copied((memory.params, memory.model_state))
             run.state = run.state._replace(params=params, model_state=model_state)
         return memory

@@ -1,19 +1,31 @@
 """``Checkpoint``: saves the run to disk from time to time, so that ``fit(resume=True)`` goes on with it.
 
-What is saved is all that the run has: its state, what its observers remember, its history, and where its data is. A
-process that is killed at any moment leaves the last complete checkpoint. See ``checkpoint`` for what is on the disk.
+What is saved is all that the run has: its state, what its observers remember, its history, and where its data is. It is
+copied to the host, and written while the run goes on. A process that is killed at any moment leaves the last complete
+checkpoint. See ``train/checkpoint.py`` for what is on the disk.
 """
 
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train import checkpoint
 from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
 from jaxopt_lessons.train.run import Run
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+class CheckpointMemory(NamedTuple):
+    """The cursor that was saved last, and the save that may be under way."""
+
+    cursor: int
+    writing: "Future[Any] | None" = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,26 +47,25 @@ class Checkpoint(Observer):
         if self.keep is not None:
             _checks.whole("Checkpoint", "keep", self.keep, least=1)
 
-    def begin(self, run: Run) -> int:
-        return run.cursor
+    def begin(self, run: Run) -> CheckpointMemory:
+        return CheckpointMemory(run.cursor)
 
-    def resume(self, run: Run, memory: int) -> int:
-        return run.cursor
+    def resume(self, run: Run, memory: CheckpointMemory) -> CheckpointMemory:
+        return CheckpointMemory(run.cursor)
 
-    def observe(self, run: Run, memory: int) -> int:
+    def observe(self, run: Run, memory: CheckpointMemory) -> CheckpointMemory:
         saved = run.snapshot()
-        checkpoint.save(
-            Path(self.directory),
-            saved.tree,
-            step=saved.cursor,
-            about=saved.about,
-            records=saved.records,
-            keep=self.keep,
-        )
-        return saved.cursor
+        save = checkpoint.save_in_background if jax.process_count() == 1 else checkpoint.save
+        arguments = {"step": saved.cursor, "about": saved.about, "records": saved.records, "keep": self.keep}
+        writing = save(self.directory, saved.tree, **arguments)
+        return CheckpointMemory(saved.cursor, None if isinstance(writing, os.PathLike) else writing)
 
-    def end(self, run: Run, memory: int) -> int:
-        return self.observe(run, memory) if run.cursor != memory and run.is_whole else memory
+    def end(self, run: Run, memory: CheckpointMemory) -> CheckpointMemory:
+        if run.cursor != memory.cursor and run.is_whole:
+            memory = self.observe(run, memory)
+        if memory.writing is not None:
+            memory.writing.result()  # Raises what went wrong in the background.
+        return CheckpointMemory(memory.cursor)
 
     def newest(self, like: Any, facts: Mapping[str, Any]) -> "checkpoint.Restored | None":
         """The newest checkpoint, None if there is none.
@@ -62,5 +73,6 @@ class Checkpoint(Observer):
         Raises:
           InputError: it is of another run: of another optimizer, of other data, of another key.
         """
-        step = checkpoint.latest(Path(self.directory))
-        return None if step is None else checkpoint.restore(Path(self.directory), like, step=step, about=facts)
+        if checkpoint.latest(self.directory) is None:
+            return None
+        return checkpoint.restore(self.directory, like, about=facts)

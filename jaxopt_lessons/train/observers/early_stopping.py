@@ -106,6 +106,10 @@ class EarlyStopping(Observer):
         self._judge(run, memory)
         return memory
 
+    def end(self, run: Run, memory: Improvement) -> Improvement:
+        monitors.warn_if_absent("EarlyStopping", run, self.monitor)
+        return memory
+
     def _judge(self, run: Run, memory: Improvement) -> None:
         problem = self._problem(memory)
         if problem is not None:

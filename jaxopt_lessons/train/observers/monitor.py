@@ -8,6 +8,7 @@ is no number, and the observer waits for the next look.
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +50,8 @@ def read(owner: str, run: Run, column: str, rows: int) -> Reading:
     """
     history = run.history
     if column not in history:
+        if not len(history):
+            return Reading(None, rows)
         if column.startswith("val_") and not _has_validated(run):
             return Reading(None, rows)
         hint = " fit(val=...) measures those that begin with val_." if column.startswith("val_") else ""
@@ -57,6 +60,13 @@ def read(owner: str, run: Run, column: str, rows: int) -> Reading:
         )
     new = slice(rows, len(history[column]))
     return Reading(_value(history, column, new), new.stop)
+
+
+def warn_if_absent(owner: str, run: Run, column: str) -> None:
+    """At the end of a run: says that nothing was ever monitored, where no look could tell that nothing would be."""
+    if run.error is None and run.reason is None and len(run.history) and column not in run.history:
+        text = f"{owner}: monitor={column!r} was never measured in this run, so nothing was done. fit(val=...) would."
+        warnings.warn(text, stacklevel=2)
 
 
 def _value(history: History, column: str, rows: slice) -> float | None:

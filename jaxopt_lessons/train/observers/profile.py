@@ -8,6 +8,7 @@ View the directory with ``tensorboard --logdir`` (and the package xprof) or open
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -89,6 +90,9 @@ class Profile(Observer):
         return self._stopped(run, memory)
 
     def end(self, run: Run, memory: Profiled) -> Profiled:
+        if run.error is None and run.reason is None and not run.resumed and run.cursor < memory.first:
+            text = f"Profile: the run had ended before {memory.first} batches; nothing was recorded."
+            warnings.warn(text, stacklevel=2)
         return self._stopped(run, memory)
 
     def _stopped(self, run: Run, memory: Profiled) -> Profiled:

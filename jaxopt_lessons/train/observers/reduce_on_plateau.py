@@ -125,6 +125,10 @@ class ReduceOnPlateau(Observer):
         self._set(run, memory)
         return memory
 
+    def end(self, run: Run, memory: Plateau) -> Plateau:
+        monitors.warn_if_absent("ReduceOnPlateau", run, self.monitor)
+        return memory
+
     def _current(self, run: Run) -> Any:
         """The hyperparameter as the step has it now."""
         if not isinstance(run.step, Value):

@@ -113,6 +113,10 @@ class Rollback(Observer):
         newest = monitors.copied(run.state)
         return memory._replace(good=memory.newest, newest=newest, recent=recent, in_a_row=0)
 
+    def end(self, run: Run, memory: Rollbacks) -> Rollbacks:
+        monitors.warn_if_absent("Rollback", run, self.monitor)
+        return memory
+
     def _explodes(self, value: float, recent: np.ndarray) -> bool:
         known = recent[np.isfinite(recent)]
         median = np.median(known) if len(known) else 0.0

@@ -141,3 +141,29 @@ def test_looking_changes_nothing():
         run(epochs=2).history.to_records(),
     )
     assert len(DATA[0]) > BATCH
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_validation_at_the_end_of_the_run_counts_between_two_looks(steps):
+    """The run ends inside an epoch, and is validated there: here it is best at the end."""
+    slow = jl.make_step(example_loss, jl.sgd(0.05))
+    result = run(slow, epochs=None, steps=steps, observers=[jl.BestWeights()])
+    assert result.history.steps("val_loss").tolist() == [3, steps]
+    assert result.history["val_loss"][1] < result.history["val_loss"][0]
+    assert result.observed["BestWeights"].cursor == steps
+    assert_same(result.state, run(slow, epochs=None, steps=steps).state)
+
+
+def test_a_stream_that_ends_is_validated_and_that_counts():
+    batches = iter([tuple(x[i : i + BATCH] for x in DATA) for i in (0, 4, 0, 4)])
+    slow = jl.make_step(example_loss, jl.sgd(0.05))
+    state = jl.init_state(network(), slow, key=3)
+    result = jl.fit(slow, state, batches, epochs=1, val=VAL, observers=[jl.BestWeights(every=jl.Every(steps=3))])
+    assert result.observed["BestWeights"].cursor == 4
+    assert result.observed["BestWeights"].value == float(result.history["val_loss"][-1])
+
+
+def test_what_is_left_of_the_steps_at_the_end_is_no_look():
+    """A mean over fewer steps than the others is noise."""
+    result = fit(**script([5, 4, 4, 3, 0]), observers=[jl.BestWeights("loss", every=jl.Every(steps=2))])
+    assert (result.observed["BestWeights"].cursor, result.observed["BestWeights"].value) == (4, 3.5)

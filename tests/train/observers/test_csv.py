@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from observer_runs import fit, killed
+from observer_runs import DATA, fit, killed
 
 import jaxopt_lessons as jl
 
@@ -164,3 +164,12 @@ def test_pandas_reads_the_file(tmp_path):
     frame = result.history.to_pandas()
     assert list(read) == list(frame)
     np.testing.assert_array_equal(read.to_numpy(np.float32), frame.to_numpy(np.float32))
+
+
+@pytest.mark.parametrize("every", [jl.Every(steps=2), jl.Every(steps=100)])
+def test_a_validation_after_the_last_row_was_written_is_in_the_file(tmp_path, every):
+    """Where a stream ends, what is measured then belongs to a row that is in the file already."""
+    batches = iter([tuple(x[:4] for x in DATA)] * 6)
+    result = fit(data=batches, batch_size=None, epochs=1, observers=[jl.CSV(tmp_path / "a.csv", every=every)])
+    assert result.history.steps("val_loss").tolist() == [6]
+    assert_is(tmp_path / "a.csv", result.history)

@@ -119,3 +119,18 @@ def test_what_is_monitored_is_checked(kind):
     if kind is not jl.Rollback:
         with pytest.raises(ValueError, match=f"^{kind.__name__}: mode must be one of 'min', 'max'; got 'least'"):
             kind(mode="least")
+
+
+@pytest.mark.parametrize("kind", [jl.EarlyStopping, jl.BestWeights, jl.ReduceOnPlateau, jl.Rollback])
+def test_a_run_in_which_nothing_was_monitored_says_so(kind):
+    """It ends inside its first epoch, so no look could tell that there is no validation."""
+    with pytest.warns(UserWarning, match=f"^{kind.__name__}: monitor='val_loss' was never measured in this run"):
+        fit(steps=2, val=None, observers=[kind("val_loss")])
+    fit(steps=0, val=None, observers=[kind("val_loss")])
+    fit(steps=0, val=None, observers=[kind("loss")])
+    fit(steps=2, observers=[kind("val_loss")])
+    fit(
+        steps=2,
+        val=None,
+        observers=[kind("val_loss"), jl.Lambda(lambda run: run.stop("enough"), every=jl.Every(steps=1))],
+    )

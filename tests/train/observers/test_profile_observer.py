@@ -4,7 +4,7 @@ import math
 
 import jax
 import pytest
-from observer_runs import fit, gone_on
+from observer_runs import DATA, fit, gone_on
 from training_problems import assert_same
 
 import jaxopt_lessons as jl
@@ -66,7 +66,7 @@ def test_it_changes_nothing_in_the_run(tmp_path):
 
 def test_chunks_are_cut_there_and_nowhere_else(tmp_path, traced):
     """With 24 batches in an epoch, one chunk is an epoch; only the two bounds are cut."""
-    data = jax.tree.map(lambda x: x.repeat(9, axis=0)[:96], fit.__globals__["DATA"])
+    data = jax.tree.map(lambda x: x.repeat(9, axis=0)[:96], DATA)
     fit(data=data, epochs=2, val=None, observers=[jl.Profile(tmp_path, steps=(4, 12))])
     assert traced == [4, "start", 8, "stop", 8, 4, 24]
 
@@ -150,3 +150,18 @@ def test_more_steps_than_there_are_are_refused_before_the_first(tmp_path):
 def test_arguments_are_checked(steps, error, message):
     with pytest.raises(error, match=message):
         jl.Profile("somewhere", steps=steps)
+
+
+def test_a_stream_is_cut_there_too(tmp_path):
+    batches = iter([tuple(x[:4] for x in DATA)] * 20)
+    result = fit(data=batches, batch_size=None, epochs=1, observers=[jl.Profile(tmp_path, steps=(3, 9))])
+    memory = result.observed["Profile"]
+    assert memory.seconds_per_step > 0
+    assert memory.seconds_per_step * 6 < result.seconds
+    assert not is_recording()
+
+
+def test_a_stream_that_is_too_short_says_so(tmp_path):
+    batches = iter([tuple(x[:4] for x in DATA)] * 4)
+    with pytest.warns(UserWarning, match="^Profile: the run had ended before 10 batches; nothing was recorded"):
+        fit(data=batches, batch_size=None, epochs=1, observers=[jl.Profile(tmp_path)])

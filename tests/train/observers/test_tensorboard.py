@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from observer_runs import fit, killed, script
+from observer_runs import DATA, fit, killed, script
 
 import jaxopt_lessons as jl
 
@@ -122,3 +122,11 @@ def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
 def test_writing_loads_no_tensorflow(tmp_path):
     fit(steps=1, observers=[jl.TensorBoard(tmp_path)])
     assert "tensorflow" not in sys.modules
+
+
+def test_a_validation_where_a_stream_ends_has_a_point(tmp_path):
+    batches = iter([tuple(x[:4] for x in DATA)] * 6)
+    board = jl.TensorBoard(tmp_path, every=jl.Every(steps=2))
+    result = fit(data=batches, batch_size=None, epochs=1, observers=[board])
+    assert read(tmp_path) == expected(result.history, 2)
+    assert [at for at, _ in read(tmp_path)["val_loss"]] == [6]
