@@ -102,8 +102,15 @@ from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.hosts import agree, is_main
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
+from jaxopt_lessons.train.observers.best_weights import BestWeights
 from jaxopt_lessons.train.observers.checkpoint import Checkpoint
+from jaxopt_lessons.train.observers.csv_file import CSV
+from jaxopt_lessons.train.observers.early_stopping import EarlyStopping
 from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
+from jaxopt_lessons.train.observers.profile import Profile
+from jaxopt_lessons.train.observers.reduce_on_plateau import ReduceOnPlateau
+from jaxopt_lessons.train.observers.rollback import Rollback
+from jaxopt_lessons.train.observers.tensorboard import TensorBoard
 from jaxopt_lessons.train.optuna_sweep import optuna_sweep
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.save import latest_step, restore, save

@@ -38,7 +38,19 @@ LEVELS = [
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""
 
-OPTIONAL = {"tqdm", "matplotlib", "flax", "equinox", "optax", "orbax", "sklearn", "torch", "pandas", "optuna"}
+OPTIONAL = {
+    "tqdm",
+    "matplotlib",
+    "flax",
+    "equinox",
+    "optax",
+    "orbax",
+    "sklearn",
+    "torch",
+    "pandas",
+    "optuna",
+    "tensorboard",
+}
 
 
 def unit(path: Path) -> str:

@@ -38,26 +38,36 @@ class Chunk(NamedTuple):
         """Where the data is: the cursor says it."""
 
 
+class Stops(NamedTuple):
+    """Where observers have to see the run: where the cursor is a multiple of one of ``multiples``, or one of ``at``."""
+
+    multiples: Sequence[int] = ()
+    at: Sequence[int] = ()
+
+    def next(self, cursor: int) -> list[int]:
+        """The next of each after a cursor."""
+        return [cursor - cursor % m + m for m in self.multiples] + [at for at in self.at if at > cursor]
+
+
 class Cuts(NamedTuple):
     """Where chunks have to end.
 
     Attributes:
       longest: steps in a chunk, at most.
       end: the cursor at which the run ends; None where the data will tell.
-      multiples: chunks end where the cursor is a multiple of one of these.
+      stops: where observers have to see the run.
       rest: a length beside ``longest`` that has a program of its own: what completes an epoch. 0: none.
     """
 
     longest: int
     end: int | None
-    multiples: Sequence[int] = ()
+    stops: Stops = Stops()
     rest: int = 0
 
     def room(self, cursor: int, left: int | None = None) -> int:
         """How many steps the chunk has that begins at ``cursor``, ``left`` before the end of the epoch; 0: no more."""
-        limits = [multiple - cursor % multiple for multiple in self.multiples]
-        limits += [] if self.end is None else [self.end - cursor]
-        limits += [] if left is None else [left]
+        ends = self.stops.next(cursor) + ([] if self.end is None else [self.end])
+        limits = [end - cursor for end in ends] + ([] if left is None else [left])
         return self.piece(min(limits, default=self.longest))
 
     def piece(self, steps: int) -> int:
@@ -78,15 +88,15 @@ def pieces(steps: int, longest: int) -> Iterator[int]:
         steps -= length
 
 
-def cuts_of_epochs(batches: Batches, end: int, limit: int, multiples: Sequence[int]) -> Cuts:
+def cuts_of_epochs(batches: Batches, end: int, limit: int, stops: Stops) -> Cuts:
     """Cuts into equal parts of an epoch, where there are any below the limit."""
-    limit = min([limit, *multiples])
+    limit = min([limit, *stops.multiples])
     if not batches.full:
-        return Cuts(limit, end, multiples)
+        return Cuts(limit, end, stops)
     parts = -(-batches.full // limit)
     parts = next((n for n in range(parts, 2 * parts) if batches.full % n == 0), parts)
     longest = -(-batches.full // parts)
-    return Cuts(longest, end, multiples, batches.full % longest)
+    return Cuts(longest, end, stops, batches.full % longest)
 
 
 def chunks_in_memory(batches: Batches, cursor: int, cuts: Cuts) -> Iterator[Chunk]:

@@ -57,7 +57,7 @@ def with_guard(step: StepLike) -> Any:
         skipped = _training_checks.kept_in_extras("with_guard", "skipped", state.extras)
         new, metrics = step(state, batch, mask)
         _training_checks.reserved_metrics(metrics, ("skipped",))
-        spoiled = _spoiled(_judged(new), _judged(state))
+        spoiled = is_spoiled(new, state)
         kept = tree.select(~spoiled, new, state)
         skipped = jnp.where(spoiled, numerics.increment(skipped), skipped)
         kept = kept._replace(cursor=new.cursor, extras={**kept.extras, "skipped": skipped})
@@ -69,18 +69,19 @@ def with_guard(step: StepLike) -> Any:
     return StepFunctions(guarded, init)
 
 
-def _judged(state: TrainState) -> PyTree:
-    return state.params, state.opt_state, state.model_state
+def is_spoiled(new: TrainState, old: TrainState) -> jax.Array:
+    """Whether anything that is trained or kept for training is infinite or NaN in ``new``.
 
-
-def _spoiled(new: PyTree, old: PyTree) -> jax.Array:
-    """Whether anything is infinite or NaN, but for single numbers that were so before: the best loss at the start, say.
-
-    Arrays are not compared with what they were: to read the old ones as well takes as long as a step of Adam.
+    Not so single numbers that were in ``old`` too: the best loss at the start, say. Arrays are not compared with what
+    they were: to read the old ones as well takes as long as a step of Adam.
     """
-    pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+    pairs = zip(jax.tree.leaves(_judged(new)), jax.tree.leaves(_judged(old)), strict=True)
     spoiled = [_not_finite(a) if a.ndim else _not_finite(a) & ~_not_finite(b) for a, b in pairs if tree.is_trainable(a)]
     return functools.reduce(jnp.logical_or, spoiled, jnp.zeros([], bool))
+
+
+def _judged(state: TrainState) -> PyTree:
+    return state.params, state.opt_state, state.model_state
 
 
 def _not_finite(leaf: jax.Array) -> jax.Array:

@@ -4,14 +4,18 @@ history["loss"]              one number for each step
 history["val_loss"]          one number for each validation
 history.steps("val_loss")    the batches consumed when each of them was measured
 history.epoch_mean("loss")   one number for each epoch, every example with equal weight
+history.plot()               a figure; to_csv, to_pandas and to_dict take it elsewhere
 
 Memory: 8 bytes a step, and 4 for each column.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from jaxopt_lessons.train import history_plot, history_table
 
 
 class History(Mapping[str, np.ndarray]):
@@ -73,17 +77,71 @@ class History(Mapping[str, np.ndarray]):
 
     def mean(self, name: str, rows: Any = slice(None)) -> float:
         """The mean of some rows, with the weights of ``epoch_mean``."""
-        table = self._table(name)
-        values = table.columns[name].values[rows]
-        weights = np.ones(len(values))
-        if "weight" in table.columns and name != "skipped":
-            weights = table.columns["weight"].values[rows]
+        values, weights = self[name][rows], self.weights(name)[rows]
         weighed = np.where(weights == 0, 0, values) * weights
         return np.sum(weighed, dtype=float) / (np.sum(weights) or 1)
+
+    def weights(self, name: str) -> np.ndarray:
+        """The number of examples (or the weight) behind each row, 1 where none was measured."""
+        table = self._table(name)
+        if "weight" in table.columns and name != "skipped":
+            return table.columns["weight"].values
+        return np.ones(len(self[name]))
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain lists, for JSON."""
         return {name: self[name].tolist() for name in self}
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes a table with a row for each number of batches consumed: ``batches``, ``epoch``, and the columns.
+
+        Where a column has no row there is a blank. Numbers come back as they were, as numbers of their dtype.
+
+        Args:
+          path: the file; it is replaced if it exists.
+        """
+        history_table.write(path, self)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame`` (needs pandas) with a row for each number of batches consumed, which is its index.
+
+        Its columns are ``epoch`` and those of the history, with NaN where a column has no row.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("History.to_pandas needs pandas: pip install pandas") from None
+        columns = dict(history_table.arrays(self))
+        index = pandas.Index(columns.pop("batches"), name="batches")
+        return pandas.DataFrame(columns, index=index)
+
+    def plot(
+        self, *names: str, x: str = "steps", log: bool = False, smooth: float | None = None, axes: Any = None
+    ) -> Any:
+        """Draws columns: a panel for each quantity, with training and validation together, one for learning rates.
+
+        The numbers of the steps are thin lines, and thick ones on top are their exponentially weighted averages, with
+        bias correction, as of ``jl.ema``. ``val_*`` are points on a line.
+
+        Args:
+          names: which columns; by default all but the weights. ``"loss"`` does not include ``"val_loss"``.
+          x: "steps", the batches consumed; or "epochs": the mean of each epoch, weighted as in ``epoch_mean``, and
+            nothing to smooth.
+          log: logarithmic axes for all but learning rates; values that are not positive are left out.
+          smooth: the decay of the average, in ``[0, 1)``; 0 for none; None for an average over a 50th of the steps.
+          axes: matplotlib axes to draw on, one for each panel, in the place of a new figure.
+
+        Returns:
+          The matplotlib ``Figure``, neither shown nor saved. Needs matplotlib.
+
+        >>> step = jl.make_step(lambda w, x: (w - x) ** 2, jl.adam(jl.linear_schedule(0.5, 0.0, 60)))
+        >>> data = jax.random.normal(jax.random.key(0), (80,))
+        >>> out = jl.fit(step, jl.init_state(5.0, step), data, epochs=3, batch_size=4, val=data[:20])
+        >>> figure = out.history.plot(log=True)
+        >>> [axis.get_ylabel() for axis in figure.axes]
+        ['loss', 'learning rate']
+        """
+        return history_plot.plot(self, names, x, log, smooth, axes)
 
     def to_records(self) -> dict[str, np.ndarray]:
         """Everything as arrays by name, for ``from_records``: what a checkpoint keeps."""

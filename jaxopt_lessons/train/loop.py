@@ -52,10 +52,11 @@ class Loop:
     def go(self, length: Length, interrupt: Interrupt) -> None:
         """From where the run is to its end, or to where somebody stops it."""
         run = self._run
+        if run.reason is not None:  # An observer has stopped it before its first step.
+            return
         step, compiled = run.step, Compiled(run.step, self._plan)
         validated = True
-        multiples = self._watch.multiples
-        with self._source.chunks(compiled, run.state, length, run.end, multiples, self.position) as chunks:
+        with self._source.chunks(compiled, run.state, length, run.end, self._watch.stops, self.position) as chunks:
             for chunk in chunks:
                 self.has_begun = True
                 if run.step is not step:

@@ -35,15 +35,15 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
     if restored is None:
         return None
     progress = json.loads(restored.tree["progress"])
-    now, before = hyperparameters(run.step), progress["hyperparameters"]
-    if now != before:
-        text = f"fit: the run goes on with other hyperparameters. Up to here: {before}; from here on: {now}."
-        warnings.warn(text, stacklevel=3)
     run.state = restored.tree["state"]
     run.history = History.from_records(restored.records)
     run.moment = Moment(*progress["moment"])
     run.resumed = True
     watch.resume(run, restored.tree["observers"])
+    now, before = hyperparameters(run.step), progress["hyperparameters"]  # after the observers, which may change them
+    if now != before:
+        text = f"fit: the run goes on with other hyperparameters. Up to here: {before}; from here on: {now}."
+        warnings.warn(text, stacklevel=3)
     return progress["position"]
 
 

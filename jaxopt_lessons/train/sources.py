@@ -7,7 +7,7 @@ program cuts its batches itself, and ``Brought``, for streams and arrays on disk
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.batches import Batches, minibatches
-from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, chunks_in_memory, cuts_of_epochs
+from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, Stops, chunks_in_memory, cuts_of_epochs
 from jaxopt_lessons.train.cost import Cost
 from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.host_batches import HostBatches
@@ -89,7 +89,7 @@ class Source(Protocol):
         """The cursor at which a run ends that begins at ``cursor``; None where the data will tell."""
 
     def chunks(
-        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, multiples: Sequence[int], at: Any
+        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> AbstractContextManager[Iterator[Any]]:
         """The chunks of a run from the state on; ``at`` is the position of the chunk before, None for none."""
         ...
@@ -120,11 +120,11 @@ class InMemory:
 
     @contextlib.contextmanager
     def chunks(
-        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, multiples: Sequence[int], at: Any
+        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> Iterator[Iterator[Chunk]]:
         assert end is not None
         limit = length.longest(lambda: self._cost(compiled, state), _platform(state))
-        yield chunks_in_memory(self.batches, int(state.cursor), cuts_of_epochs(self.batches, end, limit, multiples))
+        yield chunks_in_memory(self.batches, int(state.cursor), cuts_of_epochs(self.batches, end, limit, stops))
 
     def run(self, compiled: Compiled, state: TrainState, chunk: Chunk) -> tuple[TrainState, Metrics]:
         return compiled.run_in_memory(state, self.batches, chunk.length, chunk.tail)
@@ -177,9 +177,9 @@ class Brought:
 
     @contextlib.contextmanager
     def chunks(
-        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, multiples: Sequence[int], at: Any
+        self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> Iterator[Iterator[DataChunk]]:
-        cuts = _CutsToCome(int(state.cursor), end, multiples)
+        cuts = _CutsToCome(int(state.cursor), end, stops)
         device, platform = next(iter(state.cursor.devices())), _platform(state)
 
         def put(tree: PyTree) -> PyTree:
@@ -245,9 +245,9 @@ class _CutsToCome:
     The first two chunks have one step each. The thread that reads the data asks here, and waits for the answer.
     """
 
-    def __init__(self, first: int, end: int | None, multiples: Sequence[int]):
-        self._first, self._end, self._multiples = first, end, multiples
-        self._cuts = Cuts(1, end, multiples)
+    def __init__(self, first: int, end: int | None, stops: Stops):
+        self._first = first
+        self._cuts = Cuts(1, end, stops)
         self._known = threading.Event()
 
     @property

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxopt_lessons.train import hosts
-from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
+from jaxopt_lessons.train.chunks import Stops
+from jaxopt_lessons.train.observers.observer import Lambda, Observer
 from jaxopt_lessons.train.run import Moment, Run
 
 
@@ -25,24 +26,30 @@ class Watch:
         self.memories: dict[str, Any] = {}
         self.ended = False
         self._looked = dict.fromkeys(self.observers, time.monotonic())
+        self._cuts: dict[str, Sequence[int]] = dict.fromkeys(self.observers, ())
 
     @property
-    def multiples(self) -> list[int]:
+    def stops(self) -> Stops:
         """Where chunks have to end."""
-        return sorted({o.every.steps for o in self.observers.values() if o.every.steps is not None})
+        every = [o.every for o in self.observers.values() if o.every is not None]
+        multiples = {one.steps for one in every if one.steps is not None}
+        return Stops(sorted(multiples), sorted({cursor for cuts in self._cuts.values() for cursor in cuts}))
 
     def begin(self, run: Run) -> None:
-        self.memories = {name: observer.begin(run) for name, observer in self.observers.items()}
+        for name, observer in self.observers.items():
+            self.memories[name] = observer.begin(run)
+            self._cuts[name] = observer.cuts(run)
 
     def resume(self, run: Run, memories: Mapping[str, Any]) -> None:
         self.memories |= memories
         for name, observer in self.observers.items():
             self.memories[name] = observer.resume(run, self.memories[name])
+            self._cuts[name] = observer.cuts(run)
 
     def due(self, moment: Moment) -> Due:
         """Who looks at this moment: asked once for each chunk. Of several processes the first has the clock."""
         now = time.monotonic()
-        names = [name for name, o in self.observers.items() if self._is_due(o.every, moment, now - self._looked[name])]
+        names = [name for name in self.observers if self._is_due(name, moment, now - self._looked[name])]
         self._looked |= dict.fromkeys(names, now)
         return Due(
             with_state=[name for name in names if self.observers[name].needs_state],
@@ -56,9 +63,12 @@ class Watch:
             self.memories[name] = self.observers[name].observe(run, self.memories[name])
         run.all_have_looked = True
 
-    def _is_due(self, every: Every, moment: Moment, seconds: float) -> bool:
-        is_due = every.is_due(moment, seconds)
-        return is_due if every.seconds is None else hosts.agree(is_due and hosts.is_main())
+    def _is_due(self, name: str, moment: Moment, seconds: float) -> bool:
+        every = self.observers[name].every
+        is_due = every is not None and every.is_due(moment, seconds)
+        if every is not None and every.seconds is not None:
+            is_due = hosts.agree(is_due and hosts.is_main())
+        return is_due or moment.cursor in self._cuts[name]
 
     def end(self, run: Run) -> None:
         """All end, whatever the others do; the first of their errors is raised afterwards."""

@@ -147,7 +147,7 @@ def test_chunks_are_within_the_limit_and_end_where_they_have_to(chunk, remainder
 
 
 def chunks_of(batches, cursor, total, limit, multiples=()):
-    cuts = chunks_module.cuts_of_epochs(batches, cursor + total, limit, multiples)
+    cuts = chunks_module.cuts_of_epochs(batches, cursor + total, limit, chunks_module.Stops(multiples))
     return list(chunks_module.chunks_in_memory(batches, cursor, cuts))
 
 

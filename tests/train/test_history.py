@@ -104,3 +104,15 @@ def test_an_unknown_column_is_refused_with_the_known_ones(read):
 def test_rows_and_steps_must_be_as_many(values):
     with pytest.raises(ValueError, match=r"^history: 'loss' has shape \(.*\) for \(2,\) steps"):
         jl.History().append({"loss": values}, [1, 2], 0)
+
+
+def test_weights_are_those_of_the_rows():
+    history = filled()
+    history.append({"m": [1.0, 2.0]}, [1, 2], 0)
+    assert history.weights("loss").tolist() == [4, 4, 2, 4, 4, 2]
+    assert history.weights("val_loss").tolist() == [1, 1]
+    assert history.weights("m").tolist() == [1, 1]
+    skips = jl.History()
+    skips.append({"loss": [1.0, 2.0], "skipped": [0.0, 1.0], "weight": [3.0, 0.0]}, [1, 2], 0)
+    assert skips.weights("loss").tolist() == [3, 0]
+    assert skips.weights("skipped").tolist() == [1, 1]

@@ -14,7 +14,7 @@ Observers run on the host, between compiled chunks; nothing calls back from comp
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxopt_lessons import _checks
@@ -57,13 +57,14 @@ class Every:
 
 
 EACH_EPOCH = Every(epochs=1)
+EACH_100_STEPS = Every(steps=100)
 
 
 class Observer:
     """Looks at a run from time to time. Derive yours from it and define what you need of its methods.
 
     Attributes:
-      every: when ``observe`` is called.
+      every: when ``observe`` is called; None for no other time than ``cuts`` says.
       needs_state: whether it reads or changes ``run.state``. One that does not sees the run a chunk late, and the
         device does not wait for it.
       is_last: whether it looks after all others, at the same moment: for one that saves what they remember.
@@ -83,7 +84,7 @@ class Observer:
     {'Largest': 4.0}
     """
 
-    every: Every = EACH_EPOCH
+    every: Every | None = EACH_EPOCH
     needs_state: bool = True
     is_last: bool = False
 
@@ -91,6 +92,10 @@ class Observer:
     def name(self) -> str:
         """What its memory is called in ``FitResult.observed`` and in checkpoints."""
         return type(self).__name__
+
+    def cuts(self, run: Run) -> Sequence[int]:
+        """At which cursors it looks, beside the times of ``every``; asked before the first step. Chunks end there."""
+        return ()
 
     def begin(self, run: Run) -> Any:
         """Returns the memory before the first look; None for none."""
