@@ -1,4 +1,4 @@
-"""One of several processes that train together on CPUs: ``host_process.py PORT PROCESSES RANK``; prints one JSON line.
+"""One of several processes that train on CPUs: ``host_process.py PORT PROCESSES RANK DIRECTORY``; prints a JSON line.
 
 ``run_all`` also runs in a single process, to be compared with.
 """
@@ -92,6 +92,78 @@ def train_streamed(plan: Any, smaller: int) -> dict[str, Any]:
     return result(plan, state, metrics)
 
 
+def fit(plan: Any, source: Any, directory: str, **options: Any) -> Any:
+    """Two epochs by ``fit``, with validation; those of the first are saved, and the second goes on from there."""
+    import jaxopt_lessons as jl
+
+    step, start = step_and_state()
+    options = {"val": data(), "val_loss_fn": without_key, "plan": plan} | options
+    saved = jl.Checkpoint(directory, every=jl.Every(epochs=1))
+    jl.fit(step, start, source, epochs=1, observers=[saved], **options)
+    return jl.fit(step, start, source, epochs=2, observers=[saved], resume=True, **options)
+
+
+def without_key(params: Any, batch: Any) -> Any:
+    import jax.numpy as jnp
+
+    x, y = batch
+    return (jnp.tanh(x @ params["w"]) @ params["v"] - y) ** 2
+
+
+def fitted(plan: Any, result_of_fit: Any) -> dict[str, Any]:
+    plan.assert_sharding(result_of_fit.state)
+    history = result_of_fit.history
+    found = numbers(result_of_fit.state.params) | {name: history[name].tolist() for name in ("loss", "val_loss")}
+    return found | {"steps": history.steps("loss").tolist()}
+
+
+def fit_in_memory(plan: Any, directory: str) -> dict[str, Any]:
+    return fitted(plan, fit(plan, data(), directory, batch_size=BATCH))
+
+
+def fit_of_a_file(plan: Any, directory: str, remainder: str) -> dict[str, Any]:
+    """Each process reads its rows of the file, or all where the last batch is smaller."""
+    import jax
+    import numpy as np
+
+    path = Path(directory) / f"file {jax.process_index()}"
+    path.parent.mkdir(exist_ok=True, parents=True)
+    x, y = data()
+    file = np.memmap(path, np.float32, "w+", shape=x.shape)
+    file[:] = x
+    return fitted(plan, fit(plan, (file, y), directory + " saved", batch_size=BATCH, remainder=remainder))
+
+
+def fit_of_a_stream(plan: Any, directory: str) -> dict[str, Any]:
+    """Each process has a stream of its own rows."""
+    import numpy as np
+
+    rows = plan.rows(BATCH)
+
+    def batches(epoch: int) -> Any:
+        order = np.random.default_rng(epoch).permutation(EXAMPLES)
+        for first in range(0, EXAMPLES - BATCH + 1, BATCH):
+            yield tuple(leaf[order[first : first + BATCH]][rows] for leaf in data())
+
+    return fitted(plan, fit(plan, batches, directory))
+
+
+def stopped_by_one(plan: Any) -> dict[str, Any]:
+    """The last process wants to stop after three batches; all do."""
+    import jax
+
+    import jaxopt_lessons as jl
+
+    def look(run: Any) -> None:
+        if run.cursor == 3 and jax.process_index() == jax.process_count() - 1:
+            run.stop("enough")
+
+    step, start = step_and_state()
+    observers = [jl.Lambda(look, every=jl.Every(steps=1)), jl.Lambda(lambda run: None, every=jl.Every(seconds=1e-9))]
+    out = jl.fit(step, start, data(), epochs=2, batch_size=BATCH, plan=plan, observers=observers)
+    return numbers(out.state.params) | {"steps": out.history.steps("loss").tolist()}
+
+
 def result(plan: Any, state: Any, metrics: Any) -> dict[str, Any]:
     import jax
 
@@ -100,7 +172,7 @@ def result(plan: Any, state: Any, metrics: Any) -> dict[str, Any]:
     return numbers(state.params) | numbers({"average": state.extras["ema"]["w"]}) | {"loss": [loss]}
 
 
-def run_all() -> dict[str, Any]:
+def run_all(directory: str) -> dict[str, Any]:
     """What is trained under each plan."""
     import jax
 
@@ -112,10 +184,15 @@ def run_all() -> dict[str, Any]:
         "streamed, zero=0": train_streamed(plans[0], smaller=0),
         "in memory, zero=1": train_in_memory(plans[1]),
         "streamed, zero=3": train_streamed(plans[3], smaller=1),
+        "fit, in memory, zero=3": fit_in_memory(plans[3], f"{directory}/memory"),
+        "fit, file, zero=0": fit_of_a_file(plans[0], f"{directory}/keep", "keep"),
+        "fit, file, zero=1": fit_of_a_file(plans[1], f"{directory}/drop", "drop"),
+        "fit, stream, zero=1": fit_of_a_stream(plans[1], f"{directory}/stream"),
+        "fit, stopped, zero=1": stopped_by_one(plans[1]),
     }
 
 
-def main(port: str, processes: int, rank: int) -> None:
+def main(port: str, processes: int, rank: int, directory: str) -> None:
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // processes}"
     sys.path.insert(0, str(Path(__file__).parents[2]))
     import jax
@@ -127,7 +204,7 @@ def main(port: str, processes: int, rank: int) -> None:
     import jaxopt_lessons as jl
 
     plan = jl.make_plan(jax.make_mesh((DEVICES,), ("data",)))
-    found: dict[str, Any] = {"trained": run_all()}
+    found: dict[str, Any] = {"trained": run_all(directory)}
     found["main"] = jl.is_main()
     found["agree"] = [jl.agree(False), jl.agree(rank == 1), jl.agree(True)]
     found["rows"] = [[rows.start, rows.stop] for rows in (plan.rows(BATCH), plan.rows(SMALLER))]
@@ -142,4 +219,4 @@ def main(port: str, processes: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

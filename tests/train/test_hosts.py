@@ -20,11 +20,12 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes(tmp_path_factory):
     """What each of two processes found."""
     command = [sys.executable, host_process.__file__, str(free_port()), "2"]
+    directory = str(tmp_path_factory.mktemp("two"))
     running = [
-        subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, str(rank), directory], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
     try:
@@ -37,9 +38,9 @@ def processes():
     return [json.loads(output.splitlines()[-1]) for output, _ in outputs]
 
 
-def test_two_processes_have_the_numbers_of_one(processes):
+def test_two_processes_have_the_numbers_of_one(processes, tmp_path):
     with jax.numpy_rank_promotion("allow"):
-        expected = host_process.run_all()
+        expected = host_process.run_all(str(tmp_path))
     for found in processes:
         assert found["trained"].keys() == expected.keys()
         for run, leaves in expected.items():
