@@ -92,12 +92,14 @@ from jaxopt_lessons.schedules.step import halving_schedule, multistep_decay, ste
 from jaxopt_lessons.schedules.warmup import warmup, warmup_constant_schedule
 from jaxopt_lessons.schedules.wsd import wsd_schedule
 from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.device_plan import DevicePlan, make_plan
 from jaxopt_lessons.train.ema import with_ema
 from jaxopt_lessons.train.evaluate import evaluate
 from jaxopt_lessons.train.fit import FitResult, fit
 from jaxopt_lessons.train.guard import with_guard
 from jaxopt_lessons.train.halving_result import HalvingResult
 from jaxopt_lessons.train.history import History
+from jaxopt_lessons.train.hosts import agree, is_main
 from jaxopt_lessons.train.lr_find import LearningRates, lr_find
 from jaxopt_lessons.train.objective import Weighted
 from jaxopt_lessons.train.observers.best_weights import BestWeights
@@ -120,6 +122,7 @@ from jaxopt_lessons.train.stream import Stream
 from jaxopt_lessons.train.successive_halving import successive_halving
 from jaxopt_lessons.train.sweep import sweep
 from jaxopt_lessons.train.sweep_result import SweepResult
+from jaxopt_lessons.train.with_plan import with_plan
 from jaxopt_lessons.transforms.adam import ScaleByAdamState, scale_by_adam
 from jaxopt_lessons.transforms.adaptive_grad_clip import adaptive_grad_clip
 from jaxopt_lessons.transforms.adaptive_normalize import adaptive_normalize

@@ -2,8 +2,8 @@
 
 For each line on its standard input the program forks a process, which is quicker than to start one, and prints its
 number. That one trains from the newest checkpoint in the directory on, tells the number of each batch, and at the end
-prints a checksum of everything that the run has. The run has dropout, an average of the weights, accumulation, a guard, a
-schedule, validation and early stopping, and its data is a stream.
+prints a checksum of everything that the run has. The run has dropout, an average of the weights, accumulation, a guard,
+a schedule, validation and early stopping, and its data is a stream.
 """
 
 import hashlib

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train import compilation, interrupts
 from jaxopt_lessons.train.batches import minibatches
+from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.evaluate import measure_all
 from jaxopt_lessons.train.facts import facts_of
 from jaxopt_lessons.train.history import History
@@ -31,6 +32,7 @@ from jaxopt_lessons.train.sources import length_of, source_of
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step
 from jaxopt_lessons.train.watch import Watch
+from jaxopt_lessons.train.with_plan import PlannedLoss, with_plan
 from jaxopt_lessons.types import PyTree
 
 FINISHED = "finished"
@@ -82,6 +84,7 @@ def fit(
     val_loss_fn: Callable[..., Any] | None = None,
     observers: Sequence[Observer | Callable[[Run], Any]] = (),
     resume: bool = False,
+    plan: DevicePlan | None = None,
     progress: bool | None = None,
     chunk_steps: int | None = None,
     loop: str = "auto",
@@ -92,9 +95,10 @@ def fit(
       step: a step, made by ``make_step``.
       state: where to begin, made by ``init_state`` or returned by an earlier ``fit``. It is copied, not consumed.
       data: a tree of arrays with the examples along their first axes, for instance ``(x, y)``; or the result of
-        ``minibatches``, which keeps the data on the device from one ``fit`` to the next. A ``numpy.memmap`` stays in its
-        file, and may be larger than the memory. Or batches as they come, of anything that is not a tree of arrays: an
-        iterable (an epoch is a pass over it), a function ``data(epoch)`` that returns one, an iterator, a ``Stream``.
+        ``minibatches``, which keeps the data on the device from one ``fit`` to the next. A ``numpy.memmap`` stays in
+        its file, and may be larger than the memory. Or batches as they come, of anything that is not a tree of arrays:
+        an iterable (an epoch is a pass over it), a function ``data(epoch)`` that returns one, an iterator, a
+        ``Stream``.
       epochs: how many times to go through the data; a run that begins inside an epoch ends inside one.
       steps: how many steps to take, in the place of ``epochs``.
       batch_size: examples in a batch; None for all of them (batch gradient descent), 1 for stochastic gradient descent.
@@ -110,6 +114,8 @@ def fit(
       resume: go on from the newest checkpoint that an observer ``Checkpoint`` finds, if there is one, to where the run
         from ``state`` would have ended. The end is bit for bit that of the run that did not stop, and so are history
         and observers. A checkpoint of another optimizer or of other data is refused.
+      plan: several devices, made by ``make_plan``: batches are split, states sharded, and the numbers are those of one
+        device. On several hosts every process calls ``fit``, and gives its own part of the batches of a stream.
       progress: draw a bar (needs tqdm), by default on a terminal or in a notebook; elsewhere True prints lines.
       chunk_steps: steps in a compiled chunk, at most, which Ctrl-C and the bar have to wait for; None for about a
         quarter of a second.
@@ -126,13 +132,13 @@ def fit(
         ``FitResult`` up to there, with the last state.
     """
     began = time.perf_counter()
-    source = source_of(data, state.key, batch_size, shuffle, remainder)
+    source = source_of(data, state.key, plan, batch_size, shuffle, remainder)
     length = length_of(epochs, steps, chunk_steps, loop)
-    validate = _validation(step, val, val_batch_size, val_loss_fn, source.batch_size)
+    validate = _validation(step, plan, val, val_batch_size, val_loss_fn, source.batch_size)
     watch = Watch(observers)
     facts = facts_of(step, state, source.about())
-    run = Run(step, _copy(state), source.end(int(state.cursor), length))
-    train, start = Loop(run, source, watch, validate), run.cursor
+    run = Run(step, _copy(state) if plan is None else plan.place_state(state), source.end(int(state.cursor), length))
+    train, start = Loop(run, source, watch, validate, plan), run.cursor
 
     def result() -> FitResult:
         seconds = time.perf_counter() - began
@@ -180,7 +186,12 @@ def _copy(state: TrainState) -> TrainState:
 
 
 def _validation(
-    step: StepFn, val: PyTree, batch_size: int | None, loss_fn: Callable[..., Any] | None, default: int | None
+    step: StepFn,
+    plan: DevicePlan | None,
+    val: PyTree,
+    batch_size: int | None,
+    loss_fn: Callable[..., Any] | None,
+    default: int | None,
 ) -> Callable[[TrainState], dict[str, jax.Array]] | None:
     """What measures ``val_loss`` and the other ``val_*`` of a state, or None if there is nothing to measure."""
     if val is None:
@@ -190,6 +201,8 @@ def _validation(
     if measured is None:
         raise ValueError("fit: a step that make_step did not make has no loss to validate with; say val_loss_fn=...")
     planned = minibatches(val, default if batch_size is None else batch_size, shuffle=False)
+    if plan is not None:
+        step, measured, planned = with_plan(step, plan), PlannedLoss(measured, plan), plan.place_validation(planned)
     stateful, policy = getattr(step, "stateful", False), getattr(step, "policy", None)
 
     def validate(state: TrainState) -> dict[str, jax.Array]:

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxopt_lessons.train import hosts
+from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.interrupts import Interrupt
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.run import Moment, Run
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.sources import Length, Source
-from jaxopt_lessons.train.watch import Watch
+from jaxopt_lessons.train.watch import Due, Watch
 
 PENDING_SECONDS = 0.1
 """After so long metrics are read: to read each chunk of a single step would take longer than some steps."""
@@ -28,6 +30,7 @@ Validate = Callable[[Any], dict[str, jax.Array]]
 
 class _Pending(NamedTuple):
     moment: Moment
+    due: Due
     steps: int
     metrics: Metrics
     val_metrics: dict[str, jax.Array]
@@ -36,8 +39,10 @@ class _Pending(NamedTuple):
 class Loop:
     """Runs the chunks of a source, with observers between them."""
 
-    def __init__(self, run: Run, source: Source, watch: Watch, validate: Validate | None):
-        self._run, self._source, self._watch, self._validate = run, source, watch, validate
+    def __init__(
+        self, run: Run, source: Source, watch: Watch, validate: Validate | None, plan: DevicePlan | None = None
+    ):
+        self._run, self._source, self._watch, self._validate, self._plan = run, source, watch, validate, plan
         self._pending: deque[_Pending] = deque()
         self._read = time.monotonic()
         self.position: Any = None
@@ -49,14 +54,14 @@ class Loop:
         run = self._run
         if run.reason is not None:  # An observer has stopped it before its first step.
             return
-        step, compiled = run.step, Compiled(run.step)
+        step, compiled = run.step, Compiled(run.step, self._plan)
         validated = True
         multiples = self._watch.multiples
         with self._source.chunks(compiled, run.state, length, run.end, multiples, self.position) as chunks:
             for chunk in chunks:
                 self.has_begun = True
                 if run.step is not step:
-                    step, compiled = run.step, Compiled(run.step)
+                    step, compiled = run.step, Compiled(run.step, self._plan)
                 state, metrics = self._source.run(compiled, run.state, chunk)
                 run.state, self.position = state, chunk.position
                 moment = Moment(chunk.first + chunk.steps, chunk.epoch, chunk.ends_epoch)
@@ -64,11 +69,13 @@ class Loop:
                 validated = self._validate is None or moment.ends_epoch or moment.cursor == run.end
                 if self._validate is not None and validated:
                     val_metrics = self._validate(state)
-                self._pending.append(_Pending(moment, chunk.steps, metrics, val_metrics))
-                self._let_look(moment)
+                due = self._watch.due(moment)
+                self._pending.append(_Pending(moment, due, chunk.steps, metrics, val_metrics))
+                self._let_look(due)
                 if interrupt.reason is not None:
                     run.stop(interrupt.reason)
-                if run.reason is not None:
+                if hosts.agree(run.reason is not None):
+                    run.stop("another process has stopped")
                     break
         self.read_all()
         if run.reason is None:
@@ -86,20 +93,21 @@ class Loop:
         """Reads what is under way, and waits for it."""
         self._read_chunks(len(self._pending))
 
-    def _let_look(self, moment: Moment) -> None:
-        if self._watch.needs_state_at(moment):
+    def _let_look(self, due: Due) -> None:
+        if due.with_state:
             self.read_all()
-            self._watch.look(self._run, needs_state=True)
+            self._watch.look(self._run, due.with_state)
         elif len(self._pending) > self._source.most_pending or time.monotonic() - self._read > PENDING_SECONDS:
             self._read_chunks(len(self._pending) - 1)
 
     def _read_chunks(self, count: int) -> None:
         """Moves the metrics of the oldest chunks to the host, waiting for them if need be."""
         chunks = [self._pending.popleft() for _ in range(count)]
-        for chunk, metrics, val_metrics in jax.device_get(
-            [(i, c.metrics, c.val_metrics) for i, c in enumerate(chunks)]
-        ):
-            self._note(chunks[chunk].moment, metrics, val_metrics, chunks[chunk].steps)
+        read = jax.device_get([(chunk.metrics, chunk.val_metrics) for chunk in chunks])
+        for chunk, (metrics, val_metrics) in zip(chunks, read, strict=True):
+            self._note(chunk.moment, metrics, val_metrics, chunk.steps)
+            with self._run.without_state():
+                self._watch.look(self._run, chunk.due.without_state)
         self._read = time.monotonic()
 
     def _note(self, moment: Moment, metrics: Any, val_metrics: dict[str, np.ndarray], steps: int) -> None:
@@ -112,4 +120,3 @@ class Loop:
         if self.bar is not None:
             latest = {name: float(values[-1]) for name, values in metrics.items()}
             self.bar.advance(steps, moment.epoch, latest | {k: float(v) for k, v in val_metrics.items()})
-        self._watch.look(self._run, needs_state=False)

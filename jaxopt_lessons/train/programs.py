@@ -6,7 +6,7 @@ which it came and in the same buffers. A new learning rate, or a second ``fit``,
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -16,54 +16,75 @@ from jaxopt_lessons._value import Value
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.cost import Cost, cost_of
+from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.scan import Metrics, StepFn, run_given, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step, step_of
+from jaxopt_lessons.train.with_plan import with_plan
 from jaxopt_lessons.types import PyTree
+
+Program: TypeAlias = Callable[..., tuple[TrainState, Metrics]]
 
 KEPT = 64
 """Programs that are kept, the latest. One holds the loss function, and with it whatever that closes over."""
 
 
 class Compiled:
-    """A step as the argument of compiled programs."""
+    """A step as the argument of compiled programs, on one device or on those of a plan."""
 
-    def __init__(self, step: StepFn):
-        self._leaves, self._structure = jax.tree.flatten(as_argument(step))
+    def __init__(self, step: StepFn, plan: DevicePlan | None = None):
+        self._plan = plan
+        self._unplanned = jax.tree.flatten(as_argument(step))
+        planned = step if plan is None else with_plan(step, plan, ragged=True)
+        self._leaves, self._structure = jax.tree.flatten(as_argument(planned))
 
     def run_in_memory(self, state: TrainState, batches: Batches, length: int, tail: bool) -> tuple[TrainState, Metrics]:
         """Steps on batches that the program cuts out of the data itself."""
-        return _in_memory(self._structure, length, tail)(self._leaves, state, batches)
+        return _in_memory(self._structure, self._plan, length, tail)(self._leaves, state, batches)
 
     def run_given(self, state: TrainState, batches: PyTree, masks: jax.Array | None) -> tuple[TrainState, Metrics]:
         """Steps on batches ``[length, batch, ...]`` that are there."""
-        return _given(self._structure)(self._leaves, state, batches, masks)
+        return _given(self._structure, self._plan)(self._leaves, state, batches, masks)
 
     def cost(self, state: TrainState, batch: PyTree, mask: jax.Array | None) -> Cost:
-        """The cost of one step on a batch; of the arguments only shapes and dtypes count."""
-        leaves, structure = jax.tree.flatten((self._leaves, state, batch, mask))
-        shapes = tuple((np.shape(x), np.dtype(x.dtype) if isinstance(x, np.ndarray) else x.dtype) for x in leaves)
-        return _cost(self._structure, structure, shapes)
+        """The cost of one step on a batch, on one device; of the arguments only shapes and dtypes count."""
+        hyperparameters, step = self._unplanned
+        leaves, structure = jax.tree.flatten((hyperparameters, state, batch, mask))
+        return _cost(step, structure, tuple((np.shape(x), x.dtype) for x in leaves))
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _in_memory(structure: Any, length: int, tail: bool) -> Callable[..., tuple[TrainState, Metrics]]:
-    @compilation.counted(donate_argnums=(1,))
-    def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool) -> Program:
+    def run(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
         return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail)
 
+    @compilation.counted(_latest_arguments(structure, plan), donate_argnums=(1,))
+    def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+        return _inside(plan, run, leaves, state, batches)
+
     return run_chunk
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _given(structure: Any) -> Callable[..., tuple[TrainState, Metrics]]:
-    @compilation.counted(donate_argnums=(1,))
-    def run_chunk(
-        leaves: list[Any], state: TrainState, batches: PyTree, masks: jax.Array | None
-    ) -> tuple[TrainState, Metrics]:
+def _given(structure: Any, plan: DevicePlan | None) -> Program:
+    def run(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:
         return run_given(_measured(structure, leaves), state, batches, masks)
 
+    @compilation.counted(donate_argnums=(1,))
+    def run_chunk(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:
+        return _inside(plan, run, leaves, state, batches, masks)
+
     return run_chunk
+
+
+def _inside(plan: DevicePlan | None, run: Callable[..., Any], *arguments: Any) -> Any:
+    return run(*arguments) if plan is None else plan.run(run, *arguments)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _latest_arguments(structure: Any, plan: DevicePlan | None) -> dict[str, Any]:
+    """What the programs of a step were compiled for last, whatever their number of steps."""
+    return {}
 
 
 @functools.lru_cache(maxsize=KEPT)

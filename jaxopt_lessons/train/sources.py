@@ -5,6 +5,7 @@ program cuts its batches itself, and ``Brought``, for streams and arrays on disk
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from jaxopt_lessons import _checks
 from jaxopt_lessons.train.batches import Batches, minibatches
 from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, chunks_in_memory, cuts_of_epochs
 from jaxopt_lessons.train.cost import Cost
+from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.scan import Metrics
@@ -106,8 +108,8 @@ class InMemory:
 
     most_pending = 32
 
-    def __init__(self, batches: Batches):
-        self.batches = batches
+    def __init__(self, batches: Batches, plan: DevicePlan | None = None):
+        self.batches = batches if plan is None else plan.place_data(batches)
         self.batch_size = batches.batch_size
 
     def end(self, cursor: int, length: Length) -> int:
@@ -153,8 +155,10 @@ class Brought:
 
     most_pending = 2  # Each of them has its batches on the device.
 
-    def __init__(self, data: Stream | HostBatches):
-        self.data = data
+    def __init__(self, data: Stream | HostBatches, plan: DevicePlan | None = None):
+        self.data, self._plan = data, plan
+        if plan is not None and isinstance(data, HostBatches):
+            plan.check_batch_size(data.batches.batch_size or data.batches.examples)
         self.batch_size = data.batches.batch_size if isinstance(data, HostBatches) else VALIDATED_AT_ONCE
 
     def end(self, cursor: int, length: Length) -> int | None:
@@ -176,9 +180,11 @@ class Brought:
         self, compiled: Compiled, state: TrainState, length: Length, end: int | None, multiples: Sequence[int], at: Any
     ) -> Iterator[Iterator[DataChunk]]:
         cuts = _CutsToCome(int(state.cursor), end, multiples)
-        device = next(iter(state.cursor.devices()))
+        device, platform = next(iter(state.cursor.devices())), _platform(state)
 
         def put(tree: PyTree) -> PyTree:
+            if self._plan is not None:
+                return self._put_on_devices(self._plan, tree)
             with jax.default_device(device):  # That of this thread; what is put there may go on to others.
                 return jax.tree.map(jnp.asarray, tree)
 
@@ -186,10 +192,7 @@ class Brought:
             first_epoch = None if at is None else at["first_epoch"]
             for chunk in chunks:
                 if not cuts.are_known:
-                    one = jax.tree.map(
-                        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks)
-                    )
-                    cuts.come(length.longest(lambda: compiled.cost(state, *one), _platform(state)))
+                    cuts.come(length.longest(functools.partial(_cost_of_one, compiled, state, chunk), platform))
                 first_epoch = chunk.epoch if first_epoch is None else first_epoch
                 yield chunk._replace(position={"data": chunk.position, "first_epoch": first_epoch})
                 done = chunk.epoch + chunk.ends_epoch - first_epoch
@@ -199,17 +202,41 @@ class Brought:
         with contextlib.ExitStack() as stack:
             stack.callback(cuts.cancel)
             resume = None if at is None else at["data"]
-            chunks = stack.enter_context(self.data.chunks(int(state.cursor), cuts.room, put, resume))
+            rows = {} if self._rows() is None else {"rows": self._rows()}
+            chunks = stack.enter_context(self.data.chunks(int(state.cursor), cuts.room, put, resume, **rows))
             stack.callback(cuts.cancel)  # Before the thread is waited for, which may be waiting for the cuts.
             yield iter(()) if length.epochs == 0 else limited()
 
     def run(self, compiled: Compiled, state: TrainState, chunk: DataChunk) -> tuple[TrainState, Metrics]:
         return compiled.run_given(state, chunk.batches, chunk.masks)
 
+    def _rows(self) -> slice | None:
+        """Which rows of each batch this process reads of arrays that all processes can read; None for all."""
+        if self._plan is None or not isinstance(self.data, HostBatches) or self.data.batches.tail:
+            return None
+        return self._plan.rows(self.data.batches.batch_size or self.data.batches.examples)
+
+    def _put_on_devices(self, plan: DevicePlan, tree: PyTree) -> PyTree:
+        """Batches ``[length, rows, ...]`` on the devices of all processes. A process has its rows of them; of arrays
+        with a smaller last batch it has read all, as that one may have to be whole on each device."""
+        size = jax.tree.leaves(tree)[0].shape[1]
+        if isinstance(self.data, Stream):
+            return plan.put_batch(tree, size * jax.process_count())
+        if self._rows() is not None:
+            return plan.put_batch(tree, self.data.batches.batch_size or self.data.batches.examples)
+        rows = plan.rows(size)
+        return plan.put_batch(jax.tree.map(lambda x: x[:, rows], tree), size)
+
     def about(self) -> dict[str, Any]:
         if isinstance(self.data, HostBatches):
             return InMemory(self.data.batches).about()
         return {"data": f"a stream of {self.data.batches_per_epoch or 'unknown'} batches an epoch"}
+
+
+def _cost_of_one(compiled: Compiled, state: TrainState, chunk: DataChunk) -> Cost:
+    """The cost of a step on one of the batches of a chunk."""
+    batch, mask = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (chunk.batches, chunk.masks))
+    return compiled.cost(state, batch, mask)
 
 
 class _CutsToCome:
@@ -242,14 +269,16 @@ class _CutsToCome:
         return self._cuts.room(cursor, left)
 
 
-def source_of(data: Any, key: jax.Array, batch_size: int | None, shuffle: bool, remainder: str) -> InMemory | Brought:
+def source_of(
+    data: Any, key: jax.Array, plan: DevicePlan | None, batch_size: int | None, shuffle: bool, remainder: str
+) -> InMemory | Brought:
     """Where the batches come from: the arguments of ``fit``, checked."""
     is_plain = batch_size is None and shuffle is True and remainder == "keep"
     if is_stream(data):
         _checks.require(
             is_plain, "fit: the batches of a stream come as they are; batch_size, shuffle and remainder are for arrays."
         )
-        return Brought(data if isinstance(data, Stream) else Stream(data))
+        return Brought(data if isinstance(data, Stream) else Stream(data), plan)
     if isinstance(data, Batches):
         _checks.require(
             is_plain,
@@ -257,7 +286,7 @@ def source_of(data: Any, key: jax.Array, batch_size: int | None, shuffle: bool, 
         )
     else:
         data = minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
-    return Brought(HostBatches(data, key)) if data.on_host else InMemory(data)
+    return Brought(HostBatches(data, key), plan) if data.on_host else InMemory(data, plan)
 
 
 def _platform(state: TrainState) -> str:

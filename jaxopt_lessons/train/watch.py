@@ -1,13 +1,20 @@
 """The observers of one run, with their memories: who looks when, and in which order."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.chunks import Multiples
 from jaxopt_lessons.train.observers.observer import Lambda, Observer
 from jaxopt_lessons.train.run import Moment, Run
+
+
+class Due(NamedTuple):
+    """The names of those who look at a moment."""
+
+    with_state: list[str]
+    without_state: list[str]
 
 
 class Watch:
@@ -40,21 +47,29 @@ class Watch:
             self.memories[name] = observer.resume(run, self.memories[name])
             self._cuts[name] = observer.cuts(run)
 
-    def needs_state_at(self, moment: Moment) -> bool:
-        """Whether somebody has to see the state at this moment."""
-        return any(observer.needs_state for _, observer in self._due(moment))
+    def due(self, moment: Moment) -> Due:
+        """Who looks at this moment: asked once for each chunk. Of several processes the first has the clock."""
+        now = time.monotonic()
+        names = [name for name in self.observers if self._is_due(name, moment, now - self._looked[name])]
+        self._looked |= dict.fromkeys(names, now)
+        return Due(
+            with_state=[name for name in names if self.observers[name].needs_state],
+            without_state=[name for name in names if not self.observers[name].needs_state],
+        )
 
-    def look(self, run: Run, needs_state: bool) -> None:
-        """Those that are due look at the run: those that read the state, or those that do not."""
-        if not self.observers:
-            return
-        due = [(name, observer) for name, observer in self._due(run.moment) if observer.needs_state == needs_state]
-        with contextlib.nullcontext() if needs_state else run.without_state():
-            for name, observer in due:
-                run.all_have_looked = observer.is_last
-                self.memories[name] = observer.observe(run, self.memories[name])
-                self._looked[name] = time.monotonic()
+    def look(self, run: Run, names: Sequence[str]) -> None:
+        """Some of the observers look at the run."""
+        for name in names:
+            run.all_have_looked = self.observers[name].is_last
+            self.memories[name] = self.observers[name].observe(run, self.memories[name])
         run.all_have_looked = True
+
+    def _is_due(self, name: str, moment: Moment, seconds: float) -> bool:
+        every = self.observers[name].every
+        if every is None or moment.cursor in self._cuts[name]:
+            return moment.cursor in self._cuts[name]
+        is_due = every.is_due(moment, seconds)
+        return is_due if every.seconds is None else hosts.agree(is_due and hosts.is_main())
 
     def end(self, run: Run) -> None:
         """All end, whatever the others do; the first of their errors is raised afterwards."""
@@ -67,13 +82,6 @@ class Watch:
                 first = first or error
         if first is not None:
             raise first
-
-    def _due(self, moment: Moment) -> Iterator[tuple[str, Observer]]:
-        now = time.monotonic()
-        for name, observer in self.observers.items():
-            due = observer.every is not None and observer.every.is_due(moment, now - self._looked[name])
-            if due or moment.cursor in self._cuts[name]:
-                yield name, observer
 
 
 def _as_observer(observer: Any) -> Observer:
