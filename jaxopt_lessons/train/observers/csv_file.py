@@ -12,9 +12,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
-from jaxopt_lessons.train import history_table
+from jaxopt_lessons.train import history_table, hosts
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
 from jaxopt_lessons.train.run import Run
@@ -71,7 +69,7 @@ class CSV(Observer):
 
     def observe(self, run: Run, memory: Written) -> Written:
         new = _size(run.history)
-        if new == memory or jax.process_index() != 0:
+        if new == memory or not hosts.is_main():
             return new
         if new.columns != memory.columns or _cells(run.history, memory.cursor) != memory.cells:
             history_table.write(self.path, run.history)

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.observers.observer import EACH_100_STEPS, Every, Observer
 from jaxopt_lessons.train.run import Run
@@ -82,7 +82,7 @@ class TensorBoard(Observer):
 
     def _write(self, memory: Events, events: list[Any]) -> None:
         """Appends to the file, which begins by saying what it is."""
-        if jax.process_index() != 0:
+        if not hosts.is_main():
             return
         records, messages = _needed()
         seconds, nanoseconds = divmod(memory.file, 10**9)
