@@ -1,9 +1,11 @@
 """How a run is cut into chunks: the steps that one compiled program does before the host has its turn.
 
 A chunk ends where an epoch ends, where an observer has to see the state, and at the end of the run. Each length is a
-program of its own, so there are few of them: the longest, the one that completes an epoch, and powers of two.
+program of its own, so there are few of them: the longest, what is often left over by it, and powers of two.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +16,10 @@ CHUNK_SECONDS = 0.25
 
 MOST_STEPS = 1024
 """Steps in a chunk, at most."""
+
+
+SEEN_AHEAD, MOST_RESTS = 1000, 2
+"""Of so many pieces of a run between two stops, so many lengths have a program of their own, the most common."""
 
 
 class Chunk(NamedTuple):
@@ -56,13 +62,13 @@ class Cuts(NamedTuple):
       longest: steps in a chunk, at most.
       end: the cursor at which the run ends; None where the data will tell.
       stops: where observers have to see the run.
-      rest: a length beside ``longest`` that has a program of its own: what completes an epoch. 0: none.
+      rests: other lengths that have a program of their own.
     """
 
     longest: int
     end: int | None
     stops: Stops = Stops()
-    rest: int = 0
+    rests: Sequence[int] = ()
 
     def room(self, cursor: int, left: int | None = None) -> int:
         """How many steps the chunk has that begins at ``cursor``, ``left`` before the end of the epoch; 0: no more."""
@@ -74,7 +80,7 @@ class Cuts(NamedTuple):
         """The first of the lengths into which so many steps are cut."""
         if steps >= self.longest:
             return self.longest
-        if steps <= 0 or steps == self.rest:
+        if steps <= 0 or steps in self.rests:
             return max(steps, 0)
         return 1 << (steps.bit_length() - 1)
 
@@ -88,15 +94,20 @@ def pieces(steps: int, longest: int) -> Iterator[int]:
         steps -= length
 
 
-def cuts_of_epochs(batches: Batches, end: int, limit: int, stops: Stops) -> Cuts:
-    """Cuts into equal parts of an epoch, where there are any below the limit."""
-    limit = min([limit, *stops.multiples])
-    if not batches.full:
-        return Cuts(limit, end, stops)
-    parts = -(-batches.full // limit)
-    parts = next((n for n in range(parts, 2 * parts) if batches.full % n == 0), parts)
-    longest = -(-batches.full // parts)
-    return Cuts(longest, end, stops, batches.full % longest)
+def cuts_of_run(batches: Batches, cursor: int, end: int, limit: int, stops: Stops) -> Cuts:
+    """Cuts a run from a cursor to its end into few lengths below the limit: equal parts of an epoch where there are."""
+    whole = Cuts(end - cursor + 1, end, stops, range(end - cursor + 1))
+    found = Counter(chunk.length for chunk in itertools.islice(chunks_in_memory(batches, cursor, whole), SEEN_AHEAD))
+    del found[0]  # those of smaller batches
+    if not found:
+        return Cuts(1, end, stops)
+    usual, longest = max(found, key=lambda length: (found[length], length)), min(max(found), limit)
+    if usual > limit:
+        parts = -(-usual // limit)
+        parts = next((n for n in range(parts, 2 * parts) if usual % n == 0), parts)
+        longest = -(-usual // parts)
+    rests = Counter(length % longest for length in found.elements() if length % longest)
+    return Cuts(longest, end, stops, [length for length, _ in rests.most_common(MOST_RESTS)])
 
 
 def chunks_in_memory(batches: Batches, cursor: int, cuts: Cuts) -> Iterator[Chunk]:

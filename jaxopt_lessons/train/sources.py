@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.batches import Batches, minibatches
-from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, Stops, chunks_in_memory, cuts_of_epochs
+from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS, Chunk, Cuts, Stops, chunks_in_memory, cuts_of_run
 from jaxopt_lessons.train.cost import Cost
 from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.host_batches import HostBatches
@@ -124,7 +124,8 @@ class InMemory:
     ) -> Iterator[Iterator[Chunk]]:
         assert end is not None
         limit = length.longest(lambda: self._cost(compiled, state), _platform(state))
-        yield chunks_in_memory(self.batches, int(state.cursor), cuts_of_epochs(self.batches, end, limit, stops))
+        cursor = int(state.cursor)
+        yield chunks_in_memory(self.batches, cursor, cuts_of_run(self.batches, cursor, end, limit, stops))
 
     def run(self, compiled: Compiled, state: TrainState, chunk: Chunk) -> tuple[TrainState, Metrics]:
         return compiled.run_in_memory(state, self.batches, chunk.length, chunk.tail)
@@ -179,7 +180,7 @@ class Brought:
     def chunks(
         self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> Iterator[Iterator[DataChunk]]:
-        cuts = _CutsToCome(int(state.cursor), end, stops)
+        cuts = _CutsToCome(int(state.cursor), self.data.batches_per_epoch, end, stops)
         device, platform = next(iter(state.cursor.devices())), _platform(state)
 
         def put(tree: PyTree) -> PyTree:
@@ -245,8 +246,9 @@ class _CutsToCome:
     The first two chunks have one step each. The thread that reads the data asks here, and waits for the answer.
     """
 
-    def __init__(self, first: int, end: int | None, stops: Stops):
+    def __init__(self, first: int, per_epoch: int | None, end: int | None, stops: Stops):
         self._first = first
+        self._limits = [*stops.multiples, *([] if per_epoch is None else [per_epoch])]
         self._cuts = Cuts(1, end, stops)
         self._known = threading.Event()
 
@@ -255,7 +257,7 @@ class _CutsToCome:
         return self._known.is_set()
 
     def come(self, longest: int) -> None:
-        self._cuts = self._cuts._replace(longest=longest)
+        self._cuts = self._cuts._replace(longest=min(longest, *self._limits, MOST_STEPS))
         self._known.set()
 
     def cancel(self) -> None:

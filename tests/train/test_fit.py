@@ -143,11 +143,29 @@ def test_chunks_are_within_the_limit_and_end_where_they_have_to(chunk, remainder
                 position += part.steps
             assert position == cursor + total
     whole_epochs = chunks_of(batches, 0, 4 * batches.per_epoch, chunk, multiples)
-    assert len({(part.length, part.tail) for part in whole_epochs}) <= 5
+    assert len({(part.length, part.tail) for part in whole_epochs}) <= (6 if multiples else 4)
+
+
+@pytest.mark.parametrize(
+    ("batches_in_epoch", "total", "multiples", "lengths"),
+    [
+        (1003, 1000, (), {1000}),
+        (1003, 2500, (), {1003, 494}),
+        (23, 230, (), {23}),
+        (2000, 4000, (), {1000}),
+        (100, 1000, (30,), {30, 10, 20}),
+        (10, 1, (), {1}),
+        (5, 5, (100,), {5}),
+        (2000, 0, (), set()),
+    ],
+)
+def test_a_run_needs_few_programs(batches_in_epoch, total, multiples, lengths):
+    batches = jl.minibatches(np.zeros(batches_in_epoch), 1)
+    assert {chunk.length for chunk in chunks_of(batches, 0, total, 1024, multiples)} == lengths
 
 
 def chunks_of(batches, cursor, total, limit, multiples=()):
-    cuts = chunks_module.cuts_of_epochs(batches, cursor + total, limit, chunks_module.Stops(multiples))
+    cuts = chunks_module.cuts_of_run(batches, cursor, cursor + total, limit, chunks_module.Stops(multiples))
     return list(chunks_module.chunks_in_memory(batches, cursor, cuts))
 
 
