@@ -98,6 +98,13 @@ class Batches:
         """Whether batch number ``cursor`` is a smaller one."""
         return self.tail > 0 and cursor % self.per_epoch == self.full
 
+    def shapes(self) -> tuple[PyTree, jax.ShapeDtypeStruct | None]:
+        """Shapes and dtypes of a batch, a full one if there is one, and of its mask."""
+        size = (self.batch_size if self.full else self.tail) or self.examples
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.data)
+        is_masked = self.remainder == "pad" and self.examples % size > 0
+        return batch, jax.ShapeDtypeStruct((size,), bool) if is_masked else None
+
     def order(self, key: jax.Array) -> jax.Array | None:
         """What the order of the examples depends on, from the root key of the run. Call it outside of loops."""
         return shuffling.seed_words(jax.random.fold_in(key, SHUFFLE_STREAM)) if self.shuffle else None

@@ -123,7 +123,7 @@ class InMemory:
         self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> Iterator[Iterator[Chunk]]:
         assert end is not None
-        limit = length.longest(lambda: self._cost(compiled, state), _platform(state))
+        limit = length.longest(lambda: compiled.cost(state, *self.batches.shapes()), _platform(state))
         cursor = int(state.cursor)
         yield chunks_in_memory(self.batches, cursor, cuts_of_run(self.batches, cursor, end, limit, stops))
 
@@ -142,13 +142,6 @@ class InMemory:
                 for path, leaf in jax.tree_util.tree_leaves_with_path(plan.data)
             },
         }
-
-    def _cost(self, compiled: Compiled, state: TrainState) -> Cost:
-        def first(batches: Batches, key: jax.Array) -> Any:
-            return batches.load(batches.locate(batches.order(key), jnp.int32(0), tail=tail), tail=tail)
-
-        tail = not self.batches.full
-        return compiled.cost(state, *jax.eval_shape(first, self.batches, state.key))
 
 
 class Brought:

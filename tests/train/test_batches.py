@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_problems import REMAINDERS, plain
+from training_problems import REMAINDERS, plain, regression
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.train import batches as batches_module
@@ -293,3 +293,16 @@ def test_a_plan_that_cannot_be_is_refused_by_name(arguments, error, message):
 
 def test_drop_with_a_batch_of_all_examples_is_allowed():
     assert jl.minibatches(np.zeros(5), 5, remainder="drop").per_epoch == 1
+
+
+@pytest.mark.parametrize("batch_size", [None, 4, 11, 20])
+@pytest.mark.parametrize("remainder", REMAINDERS)
+def test_the_shapes_of_a_batch_are_those_of_the_first(batch_size, remainder):
+    if remainder == "drop" and batch_size == 20:
+        return
+    batches = jl.minibatches(regression(11), batch_size, remainder=remainder)
+    where = batches.locate(batches.order(jax.random.key(0)), jnp.int32(0), tail=not batches.full)
+    first = batches.load(where, tail=not batches.full)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), batches.shapes()) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), first
+    )
