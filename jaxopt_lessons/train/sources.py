@@ -269,7 +269,7 @@ def source_of(
 ) -> InMemory | Brought:
     """Where the batches come from: the arguments of ``fit``, checked."""
     is_plain = batch_size is None and shuffle is True and remainder == "keep"
-    if is_stream(data):
+    if isinstance(data, Stream) or is_stream(data):
         _checks.require(
             is_plain, "fit: the batches of a stream come as they are; batch_size, shuffle and remainder are for arrays."
         )
