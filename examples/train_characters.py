@@ -196,9 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
     init_key, run_key, sample_key = jax.random.split(jax.random.key(options.seed), 3)
     params = init_model(init_key, len(text.characters))
     tx = make_optimizer(options.learning_rate, options.steps)
-    step = jl.make_step(
-        loss_fn, tx, accumulate=options.accumulate, policy=options.policy, metrics=["gradient_norm"]
-    )
+    step = jl.make_step(loss_fn, tx, accumulate=options.accumulate, policy=options.policy, metrics=["gradient_norm"])
     step = jl.with_ema(step, decay=0.99)  # ``fit`` validates with the average.
     state = jl.init_state(params, step, key=run_key)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -208,11 +206,18 @@ def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
     if options.run is not None:
         observers.append(jl.Checkpoint(options.run))
     out = jl.fit(
-        step, state, windows(text.train, options.batch_size, options.seed), steps=options.steps, val=in_a_row(text.val), val_batch_size=64,
-        observers=observers, resume=options.run is not None,
+        step,
+        state,
+        windows(text.train, options.batch_size, options.seed),
+        steps=options.steps,
+        val=in_a_row(text.val),
+        val_batch_size=64,
+        observers=observers,
+        resume=options.run is not None,
     )
     if out.reason != "finished":
         print(f"stopped after {int(out.state.step)} steps: {out.reason}")
+        return out
 
     known["model"] = float(out.history["val_bits"][-1])
     print("\nbits a character: " + ", ".join(f"{name} {bits:.3f}" for name, bits in known.items()))
@@ -259,13 +264,14 @@ def draw(history: jl.History, bits: dict[str, float]) -> Figure:
     for name in ("uniform", "unigram", "bigram"):
         curve.axhline(bits[name], color=GREY, linestyle="--", linewidth=0.8)
         curve.text(steps[-1], bits[name], f"{name} {bits[name]:.2f}", color=GREY, ha="right", va="bottom", fontsize=9)
-    curve.set(title="Bits for each character", ylabel="bits", ylim=(1.5, bits["uniform"] + 0.5))
-    curve.legend(frameon=False, loc="upper center")
+    curve.set(title="What a character costs", ylabel="bits", ylim=(math.floor(bits["model"]), bits["uniform"] + 0.4))
+    curve.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.75))
     rate.plot(steps, history["learning_rate"], color=BLUE)
     rate.set(title="Learning rate", ylim=(0, None))
     norm.plot(steps, history["gradient_norm"], color=BLUE, linewidth=0.8)
     norm.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
-    norm.set(title="Gradient norm; clipped above 1", yscale="log")
+    norm.text(steps[-1], 1, "clipped above", color=GREY, ha="right", va="bottom", fontsize=9)
+    norm.set(title="Gradient norm", yscale="log")
     for ax in (curve, rate, norm):
         ax.set(xlabel="step", xlim=(0, None))
         ax.spines[["top", "right"]].set_visible(False)
@@ -276,7 +282,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains a character-level transformer.")
     add = parser.add_argument
     add("--text", type=Path, default=HERE / "persuasion.txt", help="what to learn (default: %(default)s)")
-    add("--steps", type=whole(1), default=1000, help="(default: %(default)s)")
+    add("--steps", type=whole(1), default=1500, help="(default: %(default)s)")
     add("--batch-size", type=whole(1), default=16, help="windows in a batch (default: %(default)s)")
     add("--accumulate", type=whole(1), help="calculate each batch in so many parts (default: in one)")
     add("--policy", choices=("bfloat16", "float16"), help="precision of the loss (default: float32)")

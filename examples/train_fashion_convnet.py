@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
         step, state, batches, epochs=options.epochs, val=test, observers=observers, resume=options.run is not None
     )
     if out.reason != "finished":
-        print(f"\nstopped after {int(out.state.step)} steps: {out.reason}")
+        print(f"stopped after {int(out.state.step)} steps: {out.reason}")
+        return out
 
     # The last line is not the history's: the trained module is put together and measured once more.
     trained = (out.state.params, out.state.model_state)
@@ -181,8 +182,8 @@ BLUE, ORANGE = "#0072b2", "#e69f00"  # Told apart by colour-blind readers, too.
 
 def draw(data: Dataset, logits: np.ndarray, history: jl.History, steps_per_epoch: int) -> Figure:
     """The course of the training; and of the mistakes, those of which the network is most certain."""
-    figure = Figure(figsize=(11, 5), dpi=100, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.2, 1))
+    figure = Figure(figsize=(11, 5.4), dpi=100, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
     axes = above.subplots(1, 2)
     for ax, name, unit, scale in zip(axes, ("loss", "accuracy"), ("cross-entropy (nats)", "%"), (1, 100), strict=True):
         time, tested = history.steps(name) / steps_per_epoch, history.steps(f"val_{name}") / steps_per_epoch
@@ -202,11 +203,13 @@ def draw(data: Dataset, logits: np.ndarray, history: jl.History, steps_per_epoch
     predicted, certainty = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
     wrong = np.flatnonzero(predicted != data.y_test)
     below.suptitle(f"{len(wrong)} of {len(logits):,} test images are mistaken; the network is most certain of these")
-    for ax, i in zip(below.subplots(1, 10), wrong[np.argsort(-certainty[wrong])], strict=False):
+    for ax in below.subplots(1, 10):
+        ax.axis("off")
+    for ax, i in zip(below.axes, wrong[np.argsort(-certainty[wrong])], strict=False):
+        ax.axis("on")
         ax.imshow(images(data.x_test)[i, ..., 0], cmap="gray_r")
         ax.set_title(data.classes[predicted[i]], fontsize=9)
         ax.set_xlabel(f"is {data.classes[data.y_test[i]]}", fontsize=8)
-    for ax in below.axes:
         ax.set(xticks=[], yticks=[])
     return figure
 
