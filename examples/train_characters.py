@@ -170,15 +170,16 @@ def baselines(text: Text) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def matrices(params: Params) -> Any:
+    """What decays: embeddings and weights; the scales of normalizations are not pulled to zero."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
 def make_optimizer(learning_rate: float, steps: int) -> jl.GradientTransformation:
+    """A tenth of the run to warm up, then half a cosine down to a twentieth."""
     up = max(steps // 10, 1)
-    rate = jl.warmup(up, learning_rate, from_zero=False).then(
-        jl.cosine_decay_schedule(learning_rate, max(steps - up, 1), alpha=0.05)
-    )
-
-    def matrices(params: Params) -> Any:  # Scales of normalizations are not pulled to zero.
-        return jax.tree.map(lambda p: p.ndim > 1, params)
-
+    down = jl.cosine_decay_schedule(learning_rate, max(steps - up, 1), alpha=0.05)
+    rate = jl.warmup(up, learning_rate, from_zero=False).then(down)
     return jl.chain(jl.clip_by_global_norm(1.0), jl.adamw(rate, b2=0.99, weight_decay=0.1, mask=matrices))
 
 
@@ -264,14 +265,15 @@ def draw(history: jl.History, bits: dict[str, float]) -> Figure:
     for name in ("uniform", "unigram", "bigram"):
         curve.axhline(bits[name], color=GREY, linestyle="--", linewidth=0.8)
         curve.text(steps[-1], bits[name], f"{name} {bits[name]:.2f}", color=GREY, ha="right", va="bottom", fontsize=9)
-    curve.set(title="What a character costs", ylabel="bits", ylim=(math.floor(bits["model"]), bits["uniform"] + 0.4))
+    curve.set(
+        title="What a character costs", ylabel="bits", ylim=(math.floor(min(bits.values())), bits["uniform"] + 0.4)
+    )
     curve.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.75))
     rate.plot(steps, history["learning_rate"], color=BLUE)
     rate.set(title="Learning rate", ylim=(0, None))
     norm.plot(steps, history["gradient_norm"], color=BLUE, linewidth=0.8)
     norm.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
-    norm.text(steps[-1], 1, "clipped above", color=GREY, ha="right", va="bottom", fontsize=9)
-    norm.set(title="Gradient norm", yscale="log")
+    norm.set(title="Gradient norm", ylabel="clipped where above 1", yscale="log")
     for ax in (curve, rate, norm):
         ax.set(xlabel="step", xlim=(0, None))
         ax.spines[["top", "right"]].set_visible(False)

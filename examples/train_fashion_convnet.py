@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
@@ -183,7 +182,8 @@ BLUE, ORANGE = "#0072b2", "#e69f00"  # Told apart by colour-blind readers, too.
 def draw(data: Dataset, logits: np.ndarray, history: jl.History, steps_per_epoch: int) -> Figure:
     """The course of the training; and of the mistakes, those of which the network is most certain."""
     figure = Figure(figsize=(11, 5.4), dpi=100, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2, 1))
+    above, below = parts
     axes = above.subplots(1, 2)
     for ax, name, unit, scale in zip(axes, ("loss", "accuracy"), ("cross-entropy (nats)", "%"), (1, 100), strict=True):
         time, tested = history.steps(name) / steps_per_epoch, history.steps(f"val_{name}") / steps_per_epoch

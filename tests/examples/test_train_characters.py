@@ -1,4 +1,4 @@
-"""The example of a character model: it learns more than counting does, goes on to the same bits, writes what it says."""
+"""The example of a character model: it learns more than counting does, goes on to the same bits, and writes."""
 
 import contextlib
 import importlib.util
@@ -24,8 +24,8 @@ example = importlib.util.module_from_spec(SPECIFICATION)
 SPECIFICATION.loader.exec_module(example)
 
 TEXT = example.read(EXAMPLE.parent / "persuasion.txt")
-SMALL = {"WIDTH": 32, "LAYERS": 2, "HEADS": 2, "CONTEXT": 32, "EPOCH": 50}
-STEPS = 150
+SMALL = {"WIDTH": 32, "LAYERS": 1, "HEADS": 2, "CONTEXT": 32, "EPOCH": 100}
+STEPS = 300
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +55,12 @@ def train(figure, *options):
     return Run(out, printed.getvalue(), figure)
 
 
+def sample_in(printed):
+    """What the model wrote after the first characters of the validation text."""
+    prompt = "".join(TEXT.characters[i] for i in TEXT.val[: SMALL["CONTEXT"]])
+    return printed.split(prompt + "|")[1].split("\n\nfigure: ")[0]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("figures") / "characters.png")
@@ -68,7 +74,7 @@ def run(tmp_path_factory):
 def test_it_learns_more_than_how_frequent_characters_are(run):
     bits = run.out.history["val_bits"]
     assert len(bits) == 3
-    assert bits[-1] < example.baselines(TEXT)["unigram"] - 0.5
+    assert bits[-1] < example.baselines(TEXT)["unigram"] - 0.5, bits
     assert bits[-1] < bits[0] - 0.1
     assert run.figure.read_bytes().startswith(b"\x89PNG")
 
@@ -76,6 +82,7 @@ def test_it_learns_more_than_how_frequent_characters_are(run):
 def test_control_without_a_learning_rate_nothing_is_learnt(run):
     out = train(run.figure, "--learning-rate", "1e-30").out
     np.testing.assert_allclose(out.history["val_bits"], math.log2(len(TEXT.characters)), atol=0.1)
+    assert out.compiles == 0  # It is the program of the run before.
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(run, tmp_path, monkeypatch):
@@ -83,12 +90,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(example, "print_epoch", lambda run: run.stop("enough"))
         out, printed, _ = train(tmp_path / "one.png", "--run", directory)
-    assert int(out.state.step) == 50
-    assert "stopped after 50 steps: enough" in printed
+    assert int(out.state.step) == 100
+    assert "stopped after 100 steps: enough" in printed
     assert not (tmp_path / "one.png").exists()
 
     out, printed, _ = train(tmp_path / "two.png", "--run", directory)
-    assert re.findall(r"(\d+) steps ", printed) == ["100", "150"]
+    assert re.findall(r"(\d+) steps ", printed) == ["200", "300"]
     assert_same(out.state, run.out.state)
     for name in run.out.history:
         np.testing.assert_array_equal(out.history[name], run.out.history[name])
@@ -113,28 +120,53 @@ def test_what_it_prints(run):
     bits = example.baselines(TEXT) | {"model": out.history["val_bits"][-1]}
     assert "bits a character: " + ", ".join(f"{name} {value:.3f}" for name, value in bits.items()) in printed
     rows = np.array(re.findall(r"(\d+) steps   training (\S+)   validation (\S+) bits", printed), float)
-    np.testing.assert_array_equal(rows[:, 0], [50, 100, 150])
-    np.testing.assert_allclose(rows[:, 1], out.history["bits"].reshape(3, 50).mean(axis=1), atol=6e-4)
+    np.testing.assert_array_equal(rows[:, 0], [100, 200, 300])
+    np.testing.assert_allclose(rows[:, 1], out.history["bits"].reshape(3, 100).mean(axis=1), atol=6e-4)
     np.testing.assert_allclose(rows[:, 2], out.history["val_bits"], atol=6e-4)
-    prompt = "".join(TEXT.characters[i] for i in TEXT.val[:32])
-    written = printed.split(prompt + "|")[1].split("\n\nfigure: ")[0]
-    assert len(written) == 40
+    assert len(sample_in(printed)) == 40
     assert printed.endswith(f"\nfigure: {figure}\n")
 
 
-@pytest.mark.parametrize("policy", ["bfloat16"])
-def test_half_precision_and_parts_learn_as_well(run, tmp_path, policy):
-    out = train(tmp_path / "half.png", "--policy", policy, "--accumulate", "2").out
-    assert {leaf.dtype for leaf in jax.tree.leaves(out.state.params)} == {jnp.dtype("float32")}
-    np.testing.assert_allclose(out.history["val_bits"][-1], run.out.history["val_bits"][-1], atol=0.1)
-    assert np.abs(out.history["loss"] - run.out.history["loss"]).max() > 1e-4  # It was another calculation.
+def test_precision_parts_and_average_are_those_of_the_options(tmp_path, monkeypatch):
+    class BegunError(Exception):
+        pass
+
+    def fit(step, *arguments, **options):
+        raise BegunError(step)
+
+    monkeypatch.setattr(jl, "fit", fit)
+    with pytest.raises(BegunError) as begun:
+        train(tmp_path / "none.png", "--policy", "bfloat16", "--accumulate", "4")
+    step = begun.value.args[0]
+    assert step == jl.with_ema(
+        jl.make_step(
+            example.loss_fn,
+            example.make_optimizer(0.01, STEPS),
+            accumulate=4,
+            policy="bfloat16",
+            metrics=["gradient_norm"],
+        ),
+        decay=0.99,
+    )
+
+
+def test_half_precision(params):
+    """Nearly the same loss and gradient, of parameters that stay in float32."""
+    windows = jnp.asarray(example.windows(TEXT.train, 8, 0)(0)[0])
+    full, half = (jl.make_step(example.loss_fn, jl.sgd(1.0), policy=policy) for policy in (None, "bfloat16"))
+    (one, exact), (two, rounded) = (jax.jit(step)(jl.init_state(params, step), windows) for step in (full, half))
+    assert {leaf.dtype for leaf in jax.tree.leaves(two.params)} == {jnp.dtype("float32")}
+    difference = jl.global_norm(jax.tree.map(jnp.subtract, one.params, two.params))
+    length = jl.global_norm(jax.tree.map(jnp.subtract, one.params, params))
+    assert 1e-4 < difference / length < 0.15
+    np.testing.assert_allclose(rounded["loss"], exact["loss"], rtol=0.01)
 
 
 def test_the_learning_rate_warms_up_and_comes_down(run):
     rate = run.out.history["learning_rate"]
-    np.testing.assert_allclose(rate[:15], np.arange(1, 16) * 0.01 / 15, rtol=1e-5)
-    assert rate.argmax() in (14, 15)
-    assert (np.diff(rate[15:]) < 0).all()
+    np.testing.assert_allclose(rate[:30], np.arange(1, 31) * 0.01 / 30, rtol=1e-5)
+    assert rate.argmax() in (29, 30)
+    assert (np.diff(rate[30:]) < 0).all()
     assert 0.0005 <= rate[-1] < 0.00052
 
 
@@ -181,8 +213,8 @@ def test_dropout(params):
 def test_parts_of_a_batch_are_the_batch(params, monkeypatch):
     monkeypatch.setattr(example, "DROPOUT", 0.0)  # Parts have keys of their own.
     windows = jnp.asarray(example.windows(TEXT.train, 8, 0)(0)[0])
-    whole, parts = (jl.make_step(lambda *a: example.loss_fn(*a, None), jl.sgd(0.1), accumulate=n) for n in (None, 4))
-    assert_near(*(step(jl.init_state(params, step), windows)[0].params for step in (whole, parts)), 1e-5)
+    whole, parts = (jl.make_step(example.loss_fn, jl.sgd(0.1), accumulate=n) for n in (None, 4))
+    assert_near(*(jax.jit(step)(jl.init_state(params, step), windows)[0].params for step in (whole, parts)), 1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -201,13 +233,13 @@ def test_windows_begin_anywhere_and_are_a_function_of_the_epoch():
     numbers = np.arange(1000)
     epoch = example.windows(numbers, 8, seed=1)
     assert_same(epoch(3), epoch(3))
-    assert len(epoch(3)) == 50
+    assert len(epoch(3)) == 100
     drawn = np.array([epoch(0), epoch(1)])
-    assert drawn.shape == (2, 50, 8, 33)
+    assert drawn.shape == (2, 100, 8, 33)
     np.testing.assert_array_equal(drawn, drawn[..., :1] + np.arange(33))
     assert (drawn[0] != drawn[1]).mean() > 0.9
-    assert drawn.max() == 999  # The last window is among them.
-    assert drawn.min() == 0
+    assert drawn.max() > 990
+    assert drawn.min() < 10
     assert (np.array(example.windows(numbers, 8, seed=2)(0)) != drawn[0]).mean() > 0.9
 
 
@@ -264,7 +296,7 @@ def test_the_figure(run):
     assert all(ax.get_xlabel() == "step" and ax.get_title() for ax in (curve, rate, norm))
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), run.out.history["bits"])
     np.testing.assert_array_equal(curve.lines[1].get_ydata(), run.out.history["val_bits"])
-    np.testing.assert_array_equal(curve.lines[1].get_xdata(), [50, 100, 150])
+    np.testing.assert_array_equal(curve.lines[1].get_xdata(), [100, 200, 300])
     heights = [line.get_ydata()[0] for line in curve.lines[2:]]
     assert heights == [bits["uniform"], bits["unigram"], bits["bigram"]]
     assert "3.25 at the end" in curve.get_legend().get_texts()[1].get_text()

@@ -1,4 +1,4 @@
-"""The example of a convolutional network: it learns, tells what it did, goes on where it was stopped, finds its data."""
+"""The example of a convolutional network: it learns, goes on where it was stopped, finds its data."""
 
 import contextlib
 import gzip
