@@ -18,7 +18,9 @@ It needs matplotlib, with ``--run`` also orbax-checkpoint. ``persuasion.md`` say
 """
 
 import argparse
+import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,6 +194,8 @@ def print_epoch(run: jl.Run) -> None:
 def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
     options = parse(arguments)
     text = read(options.text)
+    if len(text.val) <= CONTEXT:
+        sys.exit(f"train_characters: {options.text} is too short: a tenth of it must be longer than {CONTEXT}")
     known = baselines(text)
 
     init_key, run_key, sample_key = jax.random.split(jax.random.key(options.seed), 3)
@@ -236,19 +240,16 @@ def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@functools.partial(jax.jit, static_argnames="length")
 def sample(params: Params, prompt: jax.Array, key: jax.Array, temperature: float, length: int) -> jax.Array:
     """``length`` characters that follow a prompt of ``CONTEXT``, drawn from ``softmax(logits / temperature)``."""
 
-    @jax.jit
-    def write(params: Params, prompt: jax.Array, keys: jax.Array, temperature: jax.Array) -> jax.Array:
-        def next_character(window: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits = model(params, window[None])[0, -1]
-            drawn = jax.random.categorical(key, logits / temperature).astype(window.dtype)
-            return jnp.append(window[1:], drawn), drawn
+    def next_character(window: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = model(params, window[None])[0, -1]
+        drawn = jax.random.categorical(key, logits / temperature).astype(window.dtype)
+        return jnp.append(window[1:], drawn), drawn
 
-        return jax.lax.scan(next_character, prompt, keys)[1]
-
-    return write(params, prompt, jax.random.split(key, length), jnp.float32(temperature))
+    return jax.lax.scan(next_character, prompt, jax.random.split(key, length))[1]
 
 
 BLUE, ORANGE, GREY = "#0072b2", "#e69f00", "#808080"  # Told apart by colour-blind readers, too.
@@ -294,7 +295,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--temperature", type=number(above=0), default=0.7, help="of the sample (default: %(default)s)")
     add("--length", type=whole(1), default=500, help="characters of the sample (default: %(default)s)")
     add("--figure", type=Path, default=HERE / "figures" / "characters.png", help="(default: %(default)s)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.figure.parent.is_dir():
+        parser.error(f"argument --figure: there is no directory {str(options.figure.parent)!r}")
+    return options
 
 
 if __name__ == "__main__":

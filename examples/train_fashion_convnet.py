@@ -29,8 +29,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
-from train_digits import FASHION_MNIST, DataError, Dataset, load_digits, load_fashion_mnist, number, whole
+from train_digits import FASHION_MNIST, DataError, Dataset, draw, load_digits, load_fashion_mnist, number, whole
 
 import jaxopt_lessons as jl
 
@@ -84,9 +83,13 @@ def loss(model: ConvNet, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array,
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def make_optimizer(learning_rate: float, steps: int) -> jl.GradientTransformation:
-    """SGD with momentum, which suits convolutional networks; a tenth of the run to warm up, then half a cosine."""
-    rate = jl.warmup(max(steps // 10, 1), from_zero=False) * jl.cosine_decay_schedule(learning_rate, steps)
+def make_schedule(learning_rate: float, steps: int) -> jl.Schedule:
+    """A tenth of the run to warm up, on top of half a cosine."""
+    return jl.warmup(max(steps // 10, 1), from_zero=False) * jl.cosine_decay_schedule(learning_rate, steps)
+
+
+def make_optimizer(rate: jl.Schedule) -> jl.GradientTransformation:
+    """SGD with momentum, which suits convolutional networks, and the gradient of a term ``5e-4 / 2 * |params|^2``."""
     return jl.chain(jl.add_decayed_weights(5e-4), jl.sgd(rate, momentum=0.9, nesterov=True))
 
 
@@ -114,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
 
     model = ConvNet(test[0].shape[1], len(data.classes), nnx.Rngs(options.seed))
     params, model_state, loss_fn = jl.nnx_loss(model, loss)
-    tx = make_optimizer(options.learning_rate, options.epochs * batches.per_epoch)
+    schedule = make_schedule(options.learning_rate, options.epochs * batches.per_epoch)
+    tx = make_optimizer(schedule)
     step = jl.make_step(loss_fn, tx, stateful=True)
     state = jl.init_state(params, step, key=options.seed, model_state=model_state)
     print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters, {tx}\n")
@@ -135,8 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> jl.FitResult:
     print(f"\ntest accuracy {measured['accuracy']:.2%}, loss {measured['loss']:.4f}, after {out.seconds:.1f} s")
     model = loss_fn.merge(*trained)
     model.eval()
-    logits = np.concatenate([model(x) for x in np.array_split(test[0], max(len(test[0]) // 500, 1))])
-    draw(data, logits, out.history, batches.per_epoch).savefig(options.figure)
+    parts = np.array_split(test[0], -(-len(test[0]) // 500))
+    predicted = np.concatenate([model(x).argmax(axis=-1) for x in parts])
+    draw(data, predicted, out.history, schedule, batches.per_epoch).savefig(options.figure)
     print(f"figure: {options.figure}")
     return out
 
@@ -172,48 +177,6 @@ def images(x: np.ndarray) -> np.ndarray:
     return x.reshape(len(x), side, side, 1)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The figure and the options
-# ---------------------------------------------------------------------------------------------------------------------
-
-BLUE, ORANGE = "#0072b2", "#e69f00"  # Told apart by colour-blind readers, too.
-
-
-def draw(data: Dataset, logits: np.ndarray, history: jl.History, steps_per_epoch: int) -> Figure:
-    """The course of the training; and of the mistakes, those of which the network is most certain."""
-    figure = Figure(figsize=(11, 5.4), dpi=100, layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(2, 1))
-    above, below = parts
-    axes = above.subplots(1, 2)
-    for ax, name, unit, scale in zip(axes, ("loss", "accuracy"), ("cross-entropy (nats)", "%"), (1, 100), strict=True):
-        time, tested = history.steps(name) / steps_per_epoch, history.steps(f"val_{name}") / steps_per_epoch
-        ax.plot(time, scale * history[name], color=BLUE, alpha=0.3, linewidth=0.8, label="training batches")
-        middles = np.unique(history.epochs(name)) + 0.5  # Means over an epoch belong to its middle.
-        ax.plot(middles, scale * history.epoch_mean(name), color=BLUE, marker=".", label="training, mean")
-        ax.plot(tested, scale * history[f"val_{name}"], color=ORANGE, marker=".", label="test")
-        ax.set(title=name.capitalize(), xlabel="time (epochs)", ylabel=unit, xlim=(0, None))
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False)
-    axes[0].set(yscale="log")
-    best = 100 * history["val_accuracy"].max()
-    axes[1].set(ylim=(max(best - 15, 0), 100))
-
-    probabilities = np.asarray(jax.nn.softmax(logits))
-    predicted, certainty = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
-    wrong = np.flatnonzero(predicted != data.y_test)
-    below.suptitle(f"{len(wrong)} of {len(logits):,} test images are mistaken; the network is most certain of these")
-    for ax in below.subplots(1, 10):
-        ax.axis("off")
-    for ax, i in zip(below.axes, wrong[np.argsort(-certainty[wrong])], strict=False):
-        ax.axis("on")
-        ax.imshow(images(data.x_test)[i, ..., 0], cmap="gray_r")
-        ax.set_title(data.classes[predicted[i]], fontsize=9)
-        ax.set_xlabel(f"is {data.classes[data.y_test[i]]}", fontsize=8)
-        ax.set(xticks=[], yticks=[])
-    return figure
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains a convolutional network with batch normalization.")
     add = parser.add_argument
@@ -232,6 +195,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.epochs = options.epochs or (20 if options.digits else 4)
     options.batch_size = options.batch_size or (64 if options.digits else 128)
     options.figure = options.figure or FIGURES / f"{options.name}_convnet.png"
+    if not options.figure.parent.is_dir():
+        parser.error(f"argument --figure: there is no directory {str(options.figure.parent)!r}")
     return options
 
 

@@ -303,3 +303,29 @@ def test_the_figure(run):
     low, high = curve.get_ylim()
     assert low <= 3.25
     assert high > bits["uniform"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is refused
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_that_is_too_short(tmp_path):
+    (tmp_path / "short.txt").write_text("to be or not to be, " * 16)  # A tenth of it is one window less a character.
+    with pytest.raises(SystemExit, match="short.txt is too short: a tenth of it must be longer than 32"):
+        train(tmp_path / "f.png", "--text", str(tmp_path / "short.txt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--figure no/such/directory/f.png", "--figure: there is no directory 'no/such/directory'"),
+        ("--policy float8", "--policy: invalid choice: 'float8'"),
+        ("--temperature 0", "--temperature: must be a finite number above 0; got '0'"),
+        ("--accumulate 0", "--accumulate: must be a whole number in [1, 2^31); got '0'"),
+    ],
+)
+def test_wrong_options_are_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        example.main(arguments.split())
+    assert f"argument {message}" in capsys.readouterr().err

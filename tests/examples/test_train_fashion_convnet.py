@@ -127,32 +127,6 @@ def test_fewer_examples(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The figure
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mistakes", [0, 3, 20])
-def test_what_the_figure_shows(run, mistakes):
-    """The mistakes, most certain first, with what the network says above and the truth below."""
-    data = example.load_digits()
-    logits = 20.0 * np.eye(10)[data.y_test]
-    for i in range(mistakes):
-        logits[i] = 0.3 * (1 + i) * np.eye(10)[(data.y_test[i] + 1) % 10]
-    figure = example.draw(data, logits, run.out.history, 22)
-    above, below = figure.subfigs
-    assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title() and len(ax.lines) == 3 for ax in above.axes)
-    np.testing.assert_allclose(above.axes[1].lines[2].get_ydata(), 100 * run.out.history["val_accuracy"])
-    np.testing.assert_allclose(above.axes[0].lines[2].get_xdata(), np.arange(1, EPOCHS + 1))
-    assert f"{mistakes} of 360" in below.get_suptitle()
-    shown = [ax for ax in below.axes if ax.axison]
-    expected = range(mistakes - 1, max(mistakes - 11, -1), -1)
-    assert [ax.get_xlabel() for ax in shown] == [f"is {data.y_test[i]}" for i in expected]
-    assert [ax.get_title() for ax in shown] == [str((data.y_test[i] + 1) % 10) for i in expected]
-    for ax, i in zip(shown, expected, strict=True):
-        np.testing.assert_array_equal(ax.images[0].get_array().ravel(), data.x_test[i])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Where the data is
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -201,6 +175,9 @@ def test_options(capsys):
     with pytest.raises(SystemExit):
         example.parse(["--digits", "--data-dir", "."])
     assert "argument --data-dir: not allowed with argument --digits" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        example.parse(["--figure", "no/such/directory/f.png"])
+    assert "argument --figure: there is no directory 'no/such/directory'" in capsys.readouterr().err
     options = example.parse([])
     assert (options.epochs, options.batch_size, options.figure.name) == (4, 128, "fashion_convnet.png")
     assert options.figure.parent == EXAMPLE.parent / "figures"
