@@ -16,7 +16,10 @@ means and random streams, which have none. ``nnx_loss`` takes it apart, and its 
 
 The loss is one number for each example, so what is printed are means over examples, whatever the batches are.
 
-Measured on two busy CPU cores: MEASURED
+On two busy CPU cores four epochs took 218 s (another time 433 s; 200 s of processor time), and 90.96 % of the 10,000
+test images were recognised; the network of ``train_digits.py``, without convolutions, knows 88.5 % after five. On CPUs
+``fit`` takes one step after the other here: XLA is slow with convolutions inside loops.
+
 It needs flax, scikit-learn and matplotlib, with ``--run`` also orbax-checkpoint.
 """
 
