@@ -13,7 +13,7 @@ No framework: the parameters are a dict of arrays, the model is thirty lines. Wh
     measure     bits for each character of the text that was held back, beside those of counting characters and pairs
     sampling    one compiled scan, a character after the other
 
-On two busy CPU cores the 1,500 steps took 171 s (with nine processes on them, 500 s). The text that was held back costs
+On two busy CPU cores the 1,500 steps took 171 s (busier, at a load of 9: 488 s). The text that was held back costs
 2.13 bits a character; counting pairs of characters, 3.53.
 
 It needs matplotlib, with ``--run`` also orbax-checkpoint. ``persuasion.md`` says where the text comes from.
