@@ -65,7 +65,7 @@ def stateful_loss(
 
 def policy_expected(owner: str, value: Any) -> NoReturn:
     raise TypeError(
-        f"{owner}: policy must be a Policy, or the floating-point dtype of one, such as 'bfloat16'; got {value!r}."
+        f"{owner}: policy must be a Policy, or the floating-point dtype of one, 'bfloat16' or 'float16'; got {value!r}."
     )
 
 

@@ -32,7 +32,7 @@ def evaluate(
     model_state: PyTree = None,
     policy: Any = None,
 ) -> dict[str, float]:
-    """Measures a loss function on data.
+    """Measures a loss function on data, outside of compiled code: the result is Python numbers.
 
     Args:
       loss_fn: as for ``make_step``; one that takes a key gets None.

@@ -31,6 +31,7 @@ from jaxopt_lessons.train.scan import StepFn
 from jaxopt_lessons.train.sources import length_of, source_of
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step
+from jaxopt_lessons.train.stream import is_stream
 from jaxopt_lessons.train.watch import Watch
 from jaxopt_lessons.train.with_plan import PlannedLoss, with_plan
 from jaxopt_lessons.types import PyTree
@@ -104,7 +105,7 @@ def fit(
       batch_size: examples in a batch; None for all of them (batch gradient descent), 1 for stochastic gradient descent.
       shuffle: give each epoch a random order of its own, a function of the key in ``state`` and the epoch.
       remainder: "keep", "drop", "pad" or "wrap": what happens to examples that do not fill a batch (``minibatches``).
-      val: data to measure the loss on after each epoch and at the end, as ``val_loss`` and ``val_<metric>``; with the
+      val: arrays to measure the loss on after each epoch and at the end, as ``val_loss`` and ``val_<metric>``; with the
         weights to evaluate, those of ``step.eval_params(state)``.
       val_batch_size: examples at a time in validation; by default ``batch_size``, with a stream 1,024. It does not
         change the result.
@@ -113,7 +114,8 @@ def fit(
         ``Observer`` of your own, or a function of the ``Run``, which is called after each epoch.
       resume: go on from the newest checkpoint that an observer ``Checkpoint`` finds, if there is one, to where the run
         from ``state`` would have ended. The end is bit for bit that of the run that did not stop, and so are history
-        and observers. A checkpoint of another optimizer or of other data is refused.
+        and observers. A checkpoint of another optimizer, of other data or of other observers is refused. One that is
+        as far already, or further, comes back as it is, without a step.
       plan: several devices, made by ``make_plan``: batches are split, states sharded, and the numbers are those of one
         device. On several hosts every process calls ``fit``, and gives its own part of the batches of a stream.
       progress: draw a bar (needs tqdm), by default on a terminal or in a notebook; elsewhere True prints lines.
@@ -132,6 +134,7 @@ def fit(
         ``FitResult`` up to there, with the last state.
     """
     began = time.perf_counter()
+    _check(state, val, plan)
     source = source_of(data, state.key, plan, batch_size, shuffle, remainder)
     length = length_of(epochs, steps, chunk_steps, loop)
     validate = _validation(step, plan, val, val_batch_size, val_loss_fn, source.batch_size)
@@ -167,6 +170,19 @@ def fit(
             if train.bar is not None:
                 train.bar.close()
     return result()
+
+
+def _check(state: Any, val: Any, plan: Any) -> None:
+    """Raises if what was given is something else that one may well try."""
+    if not isinstance(state, TrainState):
+        raise TypeError(f"fit: state must be made by init_state(params, step); got {type(state).__name__}.")
+    if not (plan is None or isinstance(plan, DevicePlan)):
+        raise TypeError(f"fit: plan must be made by make_plan(mesh); got {type(plan).__name__}.")
+    if val is not None and is_stream(val):
+        raise TypeError(
+            f"fit: val must be arrays with the examples along their first axes, such as (x, y); got "
+            f"{type(val).__name__}. Only the data to train on may come as batches."
+        )
 
 
 def _end_with(error: BaseException, train: Loop, watch: Watch, run: Run) -> None:

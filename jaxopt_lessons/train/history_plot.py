@@ -25,6 +25,9 @@ RATES = "learning rate"
 def plot(history: "History", names: Sequence[str], x: str, log: bool, smooth: float | None, axes: Any) -> Any:
     """See ``History.plot``."""
     _checks.one_of("plot", "x", x, ("steps", "epochs"))
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise TypeError(f"plot: columns are given one by one, plot('loss', 'val_loss'); got {wrong[0]!r}.")
     log = _checks.flag("plot", "log", log)
     if smooth is not None:
         _checks.number("plot", "smooth", smooth, Range(0, 1, includes_high=False))

@@ -1,12 +1,12 @@
 """The observers of one run, with their memories: who looks when, and in which order."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.chunks import Stops
-from jaxopt_lessons.train.observers.observer import Lambda, Observer
+from jaxopt_lessons.train.observers.observer import Every, Lambda, Observer
 from jaxopt_lessons.train.run import Moment, Run
 
 
@@ -21,6 +21,8 @@ class Watch:
     """Observers in the order in which they look. They end in the opposite order."""
 
     def __init__(self, observers: Sequence[Observer | Callable[[Run], Any]]):
+        if not isinstance(observers, Iterable):
+            raise TypeError(f"fit: observers must be a list of observers; got {observers!r}.")
         made = [_as_observer(observer) for observer in observers]
         self.observers = _named(sorted(made, key=lambda observer: observer.is_last))
         self.memories: dict[str, Any] = {}
@@ -85,6 +87,10 @@ class Watch:
 
 def _as_observer(observer: Any) -> Observer:
     if isinstance(observer, Observer):
+        if not (observer.every is None or isinstance(observer.every, Every)):
+            raise TypeError(
+                f"fit: {observer.name}: every must be an Every, such as Every(steps=10); got {observer.every!r}."
+            )
         return observer
     if isinstance(observer, type) or not callable(observer):
         raise TypeError(f"fit: observers must be observers or functions of the run; got {observer!r}.")

@@ -32,10 +32,23 @@ class CheckpointMemory(NamedTuple):
 class Checkpoint(Observer):
     """Saves the run (needs orbax), also at its end, and when it is interrupted or fails.
 
+    ``fit(..., resume=True)``, with the same arguments and observers, goes on from the newest checkpoint. Without
+    ``resume`` the run begins anew, and what it saves takes the place of what is in the directory: give each run its
+    own. What is saved is a whole run; it comes back by ``fit`` with ``resume``, not by ``restore``.
+
     Attributes:
       directory: where the checkpoints are; it is made if it does not exist.
       every: how often.
       keep: how many of the newest checkpoints stay; None for all.
+
+    >>> import tempfile
+    >>> step = jl.make_step(lambda w, x: (w - x) ** 2, jl.sgd(0.25))
+    >>> state, data = jl.init_state(0.0, step), jnp.array([2.0])
+    >>> checkpoint = Checkpoint(tempfile.mkdtemp())
+    >>> out = jl.fit(step, state, data, epochs=2, observers=[checkpoint])
+    >>> out = jl.fit(step, state, data, epochs=3, observers=[checkpoint], resume=True)
+    >>> int(out.state.step), out.history["loss"].tolist()
+    (3, [4.0, 1.0, 0.25])
     """
 
     directory: str | os.PathLike[str]

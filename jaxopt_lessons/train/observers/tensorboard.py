@@ -41,7 +41,8 @@ class Events(NamedTuple):
 class TensorBoard(Observer):
     """Writes scalars for TensorBoard (needs tensorboard): ``tensorboard --logdir runs`` shows all runs below ``runs``.
 
-    In a run of several processes only the first writes.
+    The axis is the number of batches consumed. A training column has a point for each look, the mean since the one
+    before; ``val_*`` has one for each validation. In a run of several processes only the first writes.
 
     Attributes:
       logdir: the directory of this run, ``"runs/adam-1e-3"`` for instance; it is made if it does not exist.
