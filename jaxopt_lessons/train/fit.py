@@ -25,7 +25,7 @@ from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.loop import Loop
 from jaxopt_lessons.train.observers.observer import Observer
 from jaxopt_lessons.train.progress import make_progress
-from jaxopt_lessons.train.resuming import go_on, snapshot
+from jaxopt_lessons.train.resuming import go_on, refuse_to_replace, snapshot
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.scan import StepFn
 from jaxopt_lessons.train.sources import length_of, source_of
@@ -155,6 +155,8 @@ def fit(
             watch.begin(run)
             if resume:
                 train.position = go_on(run, watch, facts)
+            else:
+                refuse_to_replace(watch)
             train.bar = make_progress(progress, None if run.end is None else run.end - start, run.cursor - start)
             train.go(length, interrupt)
             watch.end(run)
@@ -226,7 +228,7 @@ def _validation(
             params = step.eval_params(state) if isinstance(step, Step) else state.params
             means = measure_all(measured, params, planned, state.model_state if stateful else None, policy)
         except Exception as error:
-            error.add_note("This happened when fit measured the loss on val.")
+            error.add_note("This happened when fit measured the loss on val, where its key is None.")
             raise
         return {f"val_{name}": mean for name, mean in means.items()}
 

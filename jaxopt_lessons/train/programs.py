@@ -46,7 +46,7 @@ class Compiled:
         """Steps on batches ``[length, batch, ...]`` that are there."""
         return _given(self._structure, self._plan)(self._leaves, state, batches, masks)
 
-    def cost(self, state: TrainState, batch: PyTree, mask: jax.Array | None) -> Cost:
+    def cost(self, state: TrainState, batch: PyTree, mask: Any) -> Cost:
         """The cost of one step on a batch, on one device; of the arguments only shapes and dtypes count."""
         hyperparameters, step = self._unplanned
         leaves, structure = jax.tree.flatten((hyperparameters, state, batch, mask))

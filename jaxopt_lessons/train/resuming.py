@@ -8,6 +8,8 @@ import json
 import warnings
 from typing import Any
 
+import jax
+
 from jaxopt_lessons.train.facts import hyperparameters
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.observers.checkpoint import Checkpoint
@@ -18,7 +20,17 @@ from jaxopt_lessons.train.watch import Watch
 def snapshot(run: Run, watch: Watch, position: Any, facts: dict[str, Any]) -> Snapshot:
     """What has to be saved at this moment."""
     progress = {"moment": run.moment, "position": position, "hyperparameters": hyperparameters(run.step)}
-    return Snapshot(run.cursor, _tree(run, watch, json.dumps(progress)), facts, run.history.to_records())
+    return Snapshot(run.cursor, _tree(run, watch, json.dumps(progress)), _about(watch, facts), run.history.to_records())
+
+
+def refuse_to_replace(watch: Watch) -> None:
+    """Raises if a run that begins anew would replace the checkpoints of another."""
+    for observer in watch.observers.values():
+        if isinstance(observer, Checkpoint) and (saved := observer.saved()) is not None:
+            raise ValueError(
+                f"fit: {observer.directory} has a run of {saved} batches already, which this one would replace. Say "
+                "resume=True to go on with it, or give this run a directory of its own."
+            )
 
 
 def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
@@ -31,7 +43,7 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
     checkpoints = [observer for observer in watch.observers.values() if isinstance(observer, Checkpoint)]
     if len(checkpoints) != 1:
         raise ValueError(f"fit: resume=True needs one observer Checkpoint(directory); there are {len(checkpoints)}.")
-    restored = checkpoints[0].newest(_tree(run, watch, ""), facts)
+    restored = checkpoints[0].newest(_tree(run, watch, ""), _about(watch, facts))
     if restored is None:
         return None
     progress = json.loads(restored.tree["progress"])
@@ -44,7 +56,18 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
     if now != before:
         text = f"fit: the run goes on with other hyperparameters. Up to here: {before}; from here on: {now}."
         warnings.warn(text, stacklevel=3)
+    if run.end is not None and run.cursor > run.end:
+        text = (
+            f"fit: the run that is saved is {run.cursor - run.end} batches beyond the end of this one; none is taken."
+        )
+        warnings.warn(text, stacklevel=3)
     return progress["position"]
+
+
+def _about(watch: Watch, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts, with the observers that remember something: others may come and go."""
+    names = [name for name, observer in watch.observers.items() if not observer.is_last]
+    return {**facts, "observers": [name for name in names if jax.tree.leaves(watch.memories[name])]}
 
 
 def _tree(run: Run, watch: Watch, progress: str) -> dict[str, Any]:

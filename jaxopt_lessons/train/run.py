@@ -54,6 +54,20 @@ class Run:
       all_have_looked: whether no observer has yet to look at this moment, but those that are last.
     """
 
+    __slots__ = (
+        "_snapshot",
+        "_state",
+        "_state_is_there",
+        "_step",
+        "all_have_looked",
+        "end",
+        "error",
+        "history",
+        "moment",
+        "reason",
+        "resumed",
+    )  # What is set to no effect, as run.learning_rate, is an error: set run.step = run.step.replace(...).
+
     def __init__(self, step: Any, state: TrainState, end: int | None):
         self._step, self._state = step, state
         self._snapshot: Callable[[], Snapshot] | None = None

@@ -91,10 +91,20 @@ def _as_observer(observer: Any) -> Observer:
             raise TypeError(
                 f"fit: {observer.name}: every must be an Every, such as Every(steps=10); got {observer.every!r}."
             )
+        _check_methods(type(observer))
         return observer
     if isinstance(observer, type) or not callable(observer):
         raise TypeError(f"fit: observers must be observers or functions of the run; got {observer!r}.")
     return Lambda(observer)
+
+
+def _check_methods(kind: type[Observer]) -> None:
+    """Raises if a class of observers would do nothing: its methods may have the names of another library."""
+    if not any(getattr(kind, name) is not getattr(Observer, name) for name in ("begin", "observe", "end", "cuts")):
+        raise TypeError(
+            f"fit: the observer {kind.__name__} does nothing: it has none of the methods begin(run), observe(run, "
+            "memory) and end(run, memory)."
+        )
 
 
 def _named(observers: Sequence[Observer]) -> dict[str, Observer]:

@@ -42,24 +42,31 @@ def compare(width: int, rounds: int) -> None:
     step = jl.make_step(lambda p, x: jnp.sum(jnp.tanh(x @ p["w1"]) @ p["w2"], axis=1) ** 2, jl.adam(1e-4))
     state, batches = jl.init_state(params, step), jl.minibatches(data, 32)
 
-    def run(observers: Any, resume: bool = False) -> float:
+    def run(every: int | None = None, saves: bool = False, directory: Any = None) -> float:
+        """Without observers, or with a look now and then, which may save: in a new directory or one that is there."""
+        observers: list[Any] = []
+        if every is not None:
+            where = tempfile.mkdtemp(dir=scratch) if directory is None else directory
+            looks = jl.Every(steps=every)
+            observers = [jl.Checkpoint(where, looks) if saves else jl.Lambda(lambda run: None, looks)]
+        resume = directory is not None
         began = time.perf_counter()
         jl.fit(step, state, batches, steps=STEPS, observers=observers, resume=resume, progress=False)
         return time.perf_counter() - began
 
     seconds: dict[int, list[float]] = {0: [], **{every: [] for every in EVERY}}
     resumes = []
-    with tempfile.TemporaryDirectory() as directory:
-        savers = {every: [jl.Checkpoint(Path(directory, str(every)), jl.Every(steps=every))] for every in EVERY}
-        # The same cuts without a checkpoint: what they cost is not what is saved.
-        cuts = {every: [jl.Lambda(lambda run: None, jl.Every(steps=every))] for every in EVERY}
-        for observers in [[], *savers.values(), *cuts.values()]:
-            run(observers)
+    with tempfile.TemporaryDirectory() as scratch:
+        saved = Path(scratch, "saved")
+        for every in EVERY:
+            run(), run(every), run(every, saves=True)
+        run(EVERY[0], saves=True, directory=saved)
         for _ in range(rounds):
-            seconds[0].append(run([]))
-            for every, observers in savers.items():
-                seconds[every].append(run(observers) - run(cuts[every]))
-            resumes.append(run(savers[EVERY[0]], resume=True))
+            seconds[0].append(run())
+            for every in EVERY:
+                # Beside the same cuts without a checkpoint: what they cost is not what is saved.
+                seconds[every].append(run(every, saves=True) - run(every))
+            resumes.append(run(EVERY[0], saves=True, directory=saved))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     for every in EVERY:
         more = statistics.median(seconds[every])

@@ -71,7 +71,11 @@ def test_tensors_come_back():
     torch.Generator().set_state(back)
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), lambda: 0, np.array([{}]), np.array(["a"])], ids=["set", "object", "function", "objects", "strings"])
+@pytest.mark.parametrize(
+    "value",
+    [{1, 2}, object(), lambda: 0, np.array([{}]), np.array(["a"])],
+    ids=["set", "object", "function", "objects", "strings"],
+)
 def test_what_would_not_come_back_is_refused_by_path(value):
     kind = type(value).__name__
     with pytest.raises(jl.InputError, match=f"data: its state has a {kind} at /a/1, which cannot be saved"):

@@ -315,6 +315,23 @@ def test_what_is_no_observer_is_refused(bad):
         fit(bad)
 
 
+def test_an_observer_that_does_nothing_is_refused():
+    class OfAnotherLibrary(jl.Observer):
+        def on_epoch_end(self, run):
+            pass
+
+    with pytest.raises(TypeError, match="^fit: the observer OfAnotherLibrary does nothing: it has none of the methods"):
+        fit(OfAnotherLibrary())
+
+
+def test_what_is_set_to_no_effect_is_an_error():
+    def look(run):
+        run.learning_rate = 0.1
+
+    with pytest.raises(AttributeError, match="learning_rate"):
+        fit(look)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

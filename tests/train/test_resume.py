@@ -116,10 +116,28 @@ def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path):
     assert_same(fit(tmp_path, epochs=3).state, jl.fit(STEP, STATE, DATA, epochs=3, batch_size=4).state)
 
 
-def test_without_resume_a_run_begins_anew_whatever_is_there(tmp_path):
+def test_without_resume_a_run_that_is_there_is_not_replaced(tmp_path):
     fit(tmp_path, steps=4)
-    result = fit(tmp_path, steps=2, resume=False)
-    assert_same(result.state, jl.fit(STEP, STATE, DATA, steps=2, batch_size=4).state)
+    with pytest.raises(
+        ValueError, match=r"^fit: .* has a run of 4 batches already, .* Say resume=True to go on with it"
+    ):
+        fit(tmp_path, steps=2, resume=False)
+    assert jl.latest_step(tmp_path) == 4
+
+
+def test_a_run_that_is_beyond_the_end_says_so(tmp_path):
+    whole = fit(tmp_path, steps=4)
+    with pytest.warns(UserWarning, match="the run that is saved is 2 batches beyond the end of this one"):
+        assert_same(fit(tmp_path, steps=2).state, whole.state)
+
+
+def test_other_observers_are_refused_by_name_and_functions_may_come_and_go(tmp_path):
+    whole = fit(tmp_path, steps=4, others=(Sum(), lambda run: None))
+    assert_same(fit(tmp_path, steps=4, others=(Sum(),)).state, whole.state)
+    with pytest.raises(
+        jl.InputError, match=r"observers\n    checkpoint: \[\"Sum\"\]\n    this run:   \[\"Sum\", \"EarlyStopping\"\]"
+    ):
+        fit(tmp_path, steps=6, others=(Sum(), jl.EarlyStopping("loss")))
 
 
 def test_as_many_checkpoints_are_kept_as_were_asked_for(tmp_path):

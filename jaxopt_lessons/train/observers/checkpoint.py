@@ -80,12 +80,16 @@ class Checkpoint(Observer):
             memory.writing.result()  # Raises what went wrong in the background.
         return CheckpointMemory(memory.cursor)
 
+    def saved(self) -> int | None:
+        """The batches of the newest checkpoint; None if there is none."""
+        return checkpoint.latest(self.directory)
+
     def newest(self, like: Any, facts: Mapping[str, Any]) -> "checkpoint.Restored | None":
         """The newest checkpoint, None if there is none.
 
         Raises:
           InputError: it is of another run: of another optimizer, of other data, of another key.
         """
-        if checkpoint.latest(self.directory) is None:
+        if self.saved() is None:
             return None
         return checkpoint.restore(self.directory, like, about=facts)
