@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, _errors
 from jaxopt_lessons.train import compilation, interrupts
 from jaxopt_lessons.train.batches import minibatches
 from jaxopt_lessons.train.device_plan import DevicePlan
@@ -25,12 +25,12 @@ from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.loop import Loop
 from jaxopt_lessons.train.observers.observer import Observer
 from jaxopt_lessons.train.progress import make_progress
-from jaxopt_lessons.train.resuming import go_on, snapshot
+from jaxopt_lessons.train.resuming import checkpoint_of, go_on, snapshot
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.scan import StepFn
 from jaxopt_lessons.train.sources import length_of, source_of
 from jaxopt_lessons.train.state import TrainState
-from jaxopt_lessons.train.step import Step
+from jaxopt_lessons.train.step import Step, as_step
 from jaxopt_lessons.train.watch import Watch
 from jaxopt_lessons.train.with_plan import PlannedLoss, with_plan
 from jaxopt_lessons.types import PyTree
@@ -132,10 +132,13 @@ def fit(
         ``FitResult`` up to there, with the last state.
     """
     began = time.perf_counter()
+    _check(step, state, plan)
     source = source_of(data, state.key, plan, batch_size, shuffle, remainder)
     length = length_of(epochs, steps, chunk_steps, loop)
     validate = _validation(step, plan, val, val_batch_size, val_loss_fn, source.batch_size)
     watch = Watch(observers)
+    if _checks.flag("fit", "resume", resume):
+        checkpoint_of(watch)
     facts = facts_of(step, state, source.about())
     run = Run(step, _copy(state) if plan is None else plan.place_state(state), source.end(int(state.cursor), length))
     train, start = Loop(run, source, watch, validate, plan), run.cursor
@@ -167,6 +170,14 @@ def fit(
             if train.bar is not None:
                 train.bar.close()
     return result()
+
+
+def _check(step: Any, state: Any, plan: Any) -> None:
+    as_step("fit", step)
+    if not isinstance(state, TrainState):
+        raise TypeError(f"fit: state must be a TrainState, as init_state makes it; got {_errors.describe(state)}.")
+    if plan is not None and not isinstance(plan, DevicePlan):
+        raise TypeError(f"fit: plan must be made by make_plan; got {_errors.describe(plan)}.")
 
 
 def _end_with(error: BaseException, train: Loop, watch: Watch, run: Run) -> None:

@@ -21,17 +21,25 @@ def snapshot(run: Run, watch: Watch, position: Any, facts: dict[str, Any]) -> Sn
     return Snapshot(run.cursor, _tree(run, watch, json.dumps(progress)), facts, run.history.to_records())
 
 
-def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
-    """Puts the newest checkpoint back, if there is one; returns the position of the data.
+def checkpoint_of(watch: Watch) -> Checkpoint:
+    """The observer that finds what a run goes on from.
 
     Raises:
       ValueError: no observer is a ``Checkpoint``, or several are.
-      InputError: the checkpoint is of another run.
     """
     checkpoints = [observer for observer in watch.observers.values() if isinstance(observer, Checkpoint)]
     if len(checkpoints) != 1:
         raise ValueError(f"fit: resume=True needs one observer Checkpoint(directory); there are {len(checkpoints)}.")
-    restored = checkpoints[0].newest(_tree(run, watch, ""), facts)
+    return checkpoints[0]
+
+
+def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
+    """Puts the newest checkpoint back, if there is one; returns the position of the data.
+
+    Raises:
+      InputError: the checkpoint is of another run.
+    """
+    restored = checkpoint_of(watch).newest(_tree(run, watch, ""), facts)
     if restored is None:
         return None
     progress = json.loads(restored.tree["progress"])

@@ -1,7 +1,7 @@
 """The observers of one run, with their memories: who looks when, and in which order."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxopt_lessons.train import hosts
@@ -21,6 +21,8 @@ class Watch:
     """Observers in the order in which they look. They end in the opposite order."""
 
     def __init__(self, observers: Sequence[Observer | Callable[[Run], Any]]):
+        if isinstance(observers, Observer) or not isinstance(observers, Iterable):
+            raise TypeError(f"fit: observers must be a list of observers; got {observers!r}.")
         made = [_as_observer(observer) for observer in observers]
         self.observers = _named(sorted(made, key=lambda observer: observer.is_last))
         self.memories: dict[str, Any] = {}

@@ -64,7 +64,7 @@ class Checkpoint(Observer):
         if run.cursor != memory.cursor and run.is_whole:
             memory = self.observe(run, memory)
         if memory.writing is not None:
-            memory.writing.result()  # Raises what went wrong in the background.
+            checkpoint.finish(memory.writing)  # Raises what went wrong in the background.
         return CheckpointMemory(memory.cursor)
 
     def newest(self, like: Any, facts: Mapping[str, Any]) -> "checkpoint.Restored | None":
