@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _data_checks, _training_checks
+from jaxopt_lessons import _checks, _data_checks, _errors, _training_checks
 from jaxopt_lessons.train import shuffle as shuffling
 from jaxopt_lessons.train.step import SHUFFLE_STREAM
+from jaxopt_lessons.train.super_batches import host_array
 from jaxopt_lessons.types import PyTree
 
 REMAINDERS = ("keep", "drop", "pad", "wrap")
@@ -178,11 +179,13 @@ def minibatches(
         ``numpy.memmap``. A compiled function that takes such batches as its argument reads all of it.
 
     Raises:
-      InputError: the first axes differ, or there are no examples.
+      InputError: the first axes differ, there are no examples, a leaf is no array of numbers, or its whole numbers are
+        too large for JAX's dtype, which is of 32 bits unless x64 is enabled.
       ValueError: the batch size is below 1, or the remainder would leave nothing to train on.
     """
     examples = _training_checks.leading_sizes(data)
     _checks.one_of("minibatches", "remainder", remainder, REMAINDERS)
+    shuffle = _checks.flag("minibatches", "shuffle", shuffle)
     if batch_size is not None:
         batch_size = _checks.whole("minibatches", "batch_size", batch_size, least=1)
         _checks.require(
@@ -194,8 +197,13 @@ def minibatches(
     if _checks.flag("minibatches", "on_host", on_host):
         data = jax.tree_util.tree_map_with_path(_on_host, data)
     else:
-        data = jax.tree.map(jnp.asarray, data)
-    return Batches(data, examples, batch_size, bool(shuffle), remainder)
+        with _errors.stage("data"):
+            data = jax.tree_util.tree_map_with_path(_on_device, data)
+    return Batches(data, examples, batch_size, shuffle, remainder)
+
+
+def _on_device(path: Any, leaf: Any) -> jax.Array:
+    return jnp.asarray(host_array(path, leaf))  # JAX alone would wrap whole numbers that are too large.
 
 
 def _on_host(path: Any, leaf: Any) -> Any:

@@ -142,6 +142,13 @@ def _finish_in_background() -> None:
         _in_background.pop().result()
 
 
+def finish(future: "Future[Path]") -> Path:
+    """Waits for a save in the background, and raises what went wrong, which the next save then does not raise again."""
+    if future in _in_background:
+        _in_background.remove(future)
+    return future.result()
+
+
 class _Checkpoint(NamedTuple):
     """What is to be written."""
 

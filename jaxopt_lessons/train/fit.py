@@ -13,24 +13,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, _errors
 from jaxopt_lessons.train import compilation, interrupts
 from jaxopt_lessons.train.batches import minibatches
 from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.evaluate import measure_all
 from jaxopt_lessons.train.facts import facts_of
 from jaxopt_lessons.train.history import History
-from jaxopt_lessons.train.loop import Loop
+from jaxopt_lessons.train.loop import Loop, copied
 from jaxopt_lessons.train.observers.observer import Observer
 from jaxopt_lessons.train.progress import make_progress
-from jaxopt_lessons.train.resuming import go_on, refuse_to_replace, snapshot
+from jaxopt_lessons.train.resuming import checkpoint_of, go_on, refuse_to_replace, snapshot
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.scan import StepFn
 from jaxopt_lessons.train.sources import length_of, source_of
 from jaxopt_lessons.train.state import TrainState
-from jaxopt_lessons.train.step import Step
+from jaxopt_lessons.train.step import Step, as_step
 from jaxopt_lessons.train.stream import is_stream
 from jaxopt_lessons.train.watch import Watch
 from jaxopt_lessons.train.with_plan import PlannedLoss, with_plan
@@ -126,7 +125,7 @@ def fit(
 
     Returns:
       ``FitResult(state, history, reason, compiles, recompiled, seconds, observed)``. After Ctrl-C or SIGTERM too, at
-      the end of the chunk; a second signal ends the run at once.
+      the end of the chunk; a second signal ends the run at once. In a loop of runs look at ``reason``.
 
     Raises:
       TypeError, ValueError, InputError: an argument does not fit; the message names it.
@@ -134,13 +133,15 @@ def fit(
         ``FitResult`` up to there, with the last state.
     """
     began = time.perf_counter()
-    _check(state, val, plan)
+    _check(step, state, val, plan)
     source = source_of(data, state.key, plan, batch_size, shuffle, remainder)
     length = length_of(epochs, steps, chunk_steps, loop)
     validate = _validation(step, plan, val, val_batch_size, val_loss_fn, source.batch_size)
     watch = Watch(observers)
+    if _checks.flag("fit", "resume", resume):
+        checkpoint_of(watch)
     facts = facts_of(step, state, source.about())
-    run = Run(step, _copy(state) if plan is None else plan.place_state(state), source.end(int(state.cursor), length))
+    run = Run(step, copied(state) if plan is None else plan.place_state(state), source.end(int(state.cursor), length))
     train, start = Loop(run, source, watch, validate, plan), run.cursor
 
     def result() -> FitResult:
@@ -174,12 +175,13 @@ def fit(
     return result()
 
 
-def _check(state: Any, val: Any, plan: Any) -> None:
+def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
     """Raises if what was given is something else that one may well try."""
+    as_step("fit", step)
     if not isinstance(state, TrainState):
-        raise TypeError(f"fit: state must be made by init_state(params, step); got {type(state).__name__}.")
+        raise TypeError(f"fit: state must be made by init_state(params, step); got {_errors.describe(state)}.")
     if not (plan is None or isinstance(plan, DevicePlan)):
-        raise TypeError(f"fit: plan must be made by make_plan(mesh); got {type(plan).__name__}.")
+        raise TypeError(f"fit: plan must be made by make_plan(mesh); got {_errors.describe(plan)}.")
     if val is not None and is_stream(val):
         raise TypeError(
             f"fit: val must be arrays with the examples along their first axes, such as (x, y); got "
@@ -195,12 +197,6 @@ def _end_with(error: BaseException, train: Loop, watch: Watch, run: Run) -> None
             watch.end(run)
     except Exception as second:
         error.add_note(f"After this error, fit met another one: {type(second).__name__}: {second}")
-
-
-@jax.jit
-def _copy(state: TrainState) -> TrainState:
-    """The chunks take over the buffers of the state they get."""
-    return jax.tree.map(jnp.copy, state)
 
 
 def _validation(

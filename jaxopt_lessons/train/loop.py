@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_lessons._errors import InputError
 from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.interrupts import Interrupt
@@ -20,6 +22,7 @@ from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.run import Moment, Run
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.sources import Length, Source
+from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.watch import Due, Watch
 
 PENDING_SECONDS = 0.1
@@ -95,7 +98,10 @@ class Loop:
     def _let_look(self, due: Due) -> None:
         if due.with_state:
             self.read_all()
+            before = self._run.state
             self._watch.look(self._run, due.with_state)
+            if self._run.state is not before:
+                self._run.state = _taken_over(before, self._run.state)
         elif len(self._pending) > self._source.most_pending or time.monotonic() - self._read > PENDING_SECONDS:
             self._read_chunks(len(self._pending) - 1)
 
@@ -119,3 +125,24 @@ class Loop:
         if self.bar is not None:
             latest = {name: float(values[-1]) for name, values in metrics.items()}
             self.bar.advance(steps, moment.epoch, latest | {k: float(v) for k, v in val_metrics.items()})
+
+
+def _taken_over(before: TrainState, state: TrainState) -> TrainState:
+    """A copy of the state that an observer has set: whoever made it may still have it, and buffers are donated.
+
+    Raises:
+      InputError: it is not of the same structure, shapes and dtypes, or has another cursor.
+    """
+    expected, got = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (before, state))
+    if expected != got or int(before.cursor) != int(state.cursor):
+        raise InputError(
+            "run.state: an observer has set a state of another structure, shape, dtype or cursor. Change the one that "
+            "is there by run.state._replace(...); the data goes on where it is."
+        )
+    return copied(state)
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """A copy: the chunks take over the buffers of the state they get."""
+    return jax.tree.map(jnp.copy, tree)

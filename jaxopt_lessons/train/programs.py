@@ -29,6 +29,10 @@ KEPT = 64
 """Programs that are kept, the latest. One holds the loss function, and with it whatever that closes over."""
 
 
+COLUMNS = ("batches", "epoch")
+"""Columns that the table of a history has beside those of the metrics."""
+
+
 class Compiled:
     """A step as the argument of compiled programs, on one device or on those of a plan."""
 
@@ -105,7 +109,8 @@ def _measured(structure: Any, leaves: list[Any]) -> StepFn:
     def measured(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, Metrics]:
         rates = {name: numerics.as_float(rate) for name, rate in step.learning_rates(state).items()}
         state, metrics = step(state, batch, mask)
-        _training_checks.reserved_metrics(metrics, rates, "fit records its own")
+        of_validation = [name for name in metrics if name.startswith("val_")]
+        _training_checks.reserved_metrics(metrics, (*rates, *COLUMNS, *of_validation), "fit records its own")
         return state, {**metrics, **rates}
 
     return measured

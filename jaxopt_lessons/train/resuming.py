@@ -33,17 +33,25 @@ def refuse_to_replace(watch: Watch) -> None:
             )
 
 
-def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
-    """Puts the newest checkpoint back, if there is one; returns the position of the data.
+def checkpoint_of(watch: Watch) -> Checkpoint:
+    """The observer that finds what a run goes on from.
 
     Raises:
       ValueError: no observer is a ``Checkpoint``, or several are.
-      InputError: the checkpoint is of another run.
     """
     checkpoints = [observer for observer in watch.observers.values() if isinstance(observer, Checkpoint)]
     if len(checkpoints) != 1:
         raise ValueError(f"fit: resume=True needs one observer Checkpoint(directory); there are {len(checkpoints)}.")
-    restored = checkpoints[0].newest(_tree(run, watch, ""), _about(watch, facts))
+    return checkpoints[0]
+
+
+def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
+    """Puts the newest checkpoint back, if there is one; returns the position of the data.
+
+    Raises:
+      InputError: the checkpoint is of another run.
+    """
+    restored = checkpoint_of(watch).newest(_tree(run, watch, ""), _about(watch, facts))
     if restored is None:
         return None
     progress = json.loads(restored.tree["progress"])
@@ -66,10 +74,14 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
 
 def _about(watch: Watch, facts: dict[str, Any]) -> dict[str, Any]:
     """The facts, with the observers that remember something: others may come and go."""
-    names = [name for name, observer in watch.observers.items() if not observer.is_last]
-    return {**facts, "observers": [name for name in names if jax.tree.leaves(watch.memories[name])]}
+    return {**facts, "observers": list(_memories(watch))}
 
 
 def _tree(run: Run, watch: Watch, progress: str) -> dict[str, Any]:
-    memories = {name: watch.memories[name] for name, observer in watch.observers.items() if not observer.is_last}
-    return {"state": run.state, "observers": memories, "progress": progress}
+    return {"state": run.state, "observers": _memories(watch), "progress": progress}
+
+
+def _memories(watch: Watch) -> dict[str, Any]:
+    """What the observers remember that has to be saved; those that are last look after that."""
+    names = [name for name, observer in watch.observers.items() if not observer.is_last]
+    return {name: watch.memories[name] for name in names if jax.tree.leaves(watch.memories[name])}

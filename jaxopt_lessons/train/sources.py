@@ -173,6 +173,9 @@ class Brought:
     def chunks(
         self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> Iterator[Iterator[DataChunk]]:
+        if end is None and _is_done(length, at):  # Before the data is opened for an epoch that is not asked for.
+            yield iter(())
+            return
         cuts = _CutsToCome(int(state.cursor), self.data.batches_per_epoch, end, stops)
         device, platform = next(iter(state.cursor.devices())), _platform(state)
 
@@ -188,6 +191,8 @@ class Brought:
                 if not cuts.are_known:
                     cuts.come(length.longest(functools.partial(_cost_of_one, compiled, state, chunk), platform))
                 first_epoch = chunk.epoch if first_epoch is None else first_epoch
+                if end is None and length.epochs is not None and chunk.epoch - first_epoch >= length.epochs:
+                    return  # Data that keeps its own state goes on from the end of the last epoch.
                 yield chunk._replace(position={"data": chunk.position, "first_epoch": first_epoch})
                 done = chunk.epoch + chunk.ends_epoch - first_epoch
                 if end is None and length.epochs is not None and done >= length.epochs:
@@ -199,7 +204,7 @@ class Brought:
             rows = {} if self._rows() is None else {"rows": self._rows()}
             chunks = stack.enter_context(self.data.chunks(int(state.cursor), cuts.room, put, resume, **rows))
             stack.callback(cuts.cancel)  # Before the thread is waited for, which may be waiting for the cuts.
-            yield iter(()) if length.epochs == 0 else limited()
+            yield limited()
 
     def run(self, compiled: Compiled, state: TrainState, chunk: DataChunk) -> tuple[TrainState, Metrics]:
         return compiled.run_given(state, chunk.batches, chunk.masks)
@@ -225,6 +230,11 @@ class Brought:
         if isinstance(self.data, HostBatches):
             return InMemory(self.data.batches).about()
         return {"data": f"a stream of {self.data.batches_per_epoch or 'unknown'} batches an epoch"}
+
+
+def _is_done(length: Length, at: Any) -> bool:
+    """Whether all epochs of a stream are behind it at a position, whose end no cursor tells."""
+    return length.epochs is not None and (0 if at is None else at["data"]["epoch"] - at["first_epoch"]) >= length.epochs
 
 
 def _cost_of_one(compiled: Compiled, state: TrainState, chunk: DataChunk) -> Cost:

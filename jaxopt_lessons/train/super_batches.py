@@ -70,12 +70,12 @@ class HostBatch(NamedTuple):
 def host_batch(batch: PyTree) -> HostBatch:
     """A batch as arrays of JAX's dtypes; raises ``InputError`` with the path of a leaf that is none."""
     with_paths, structure = jax.tree_util.tree_flatten_with_path(batch)
-    leaves = [_host_array(path, leaf) for path, leaf in with_paths]
+    leaves = [host_array(path, leaf) for path, leaf in with_paths]
     _data_checks.batch_sizes([path for path, _ in with_paths], [leaf.shape for leaf in leaves])
     return HostBatch(leaves, structure)
 
 
-def _host_array(path: Any, leaf: Any) -> Any:
+def host_array(path: Any, leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
         return leaf
     if not isinstance(leaf, (bool, int, float, complex)) and not hasattr(leaf, "__array__"):

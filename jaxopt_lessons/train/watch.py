@@ -21,7 +21,7 @@ class Watch:
     """Observers in the order in which they look. They end in the opposite order."""
 
     def __init__(self, observers: Sequence[Observer | Callable[[Run], Any]]):
-        if not isinstance(observers, Iterable):
+        if isinstance(observers, Observer) or not isinstance(observers, Iterable):
             raise TypeError(f"fit: observers must be a list of observers; got {observers!r}.")
         made = [_as_observer(observer) for observer in observers]
         self.observers = _named(sorted(made, key=lambda observer: observer.is_last))

@@ -263,6 +263,10 @@ def test_numpy_arrays_are_put_on_the_device_and_jax_arrays_stay_where_they_are()
         ([1.0, 2.0], TypeError, "at '0' is 1.0 of type float, not an array"),
         ((), jl.InputError, "there are no arrays in it"),
         (None, jl.InputError, "there are no arrays in it"),
+        ({"x": np.array(["a", "b"])}, jl.InputError, "the leaf at 'x' is <U1[2], not an array of numbers"),
+        ({"x": np.array([1.0, "b"], object)}, jl.InputError, "the leaf at 'x' is object[2], not an array of numbers"),
+        ({"x": np.array([1, 2**31])}, jl.InputError, "the leaf at 'x' is int64, and some of its numbers do not fit"),
+        ({"x": np.array([1, 2**32], np.uint64)}, jl.InputError, "the leaf at 'x' is uint64, and some of its numbers"),
     ],
 )
 def test_data_that_cannot_be_cut_is_refused_by_name(data, error, message):
@@ -282,6 +286,7 @@ def test_data_that_cannot_be_cut_is_refused_by_name(data, error, message):
         ({"batch_size": "3"}, TypeError, "batch_size must be a whole number; got '3' of type str"),
         ({"batch_size": 6, "remainder": "drop"}, ValueError, "batch_size=6 drops all 5 examples"),
         ({"batch_size": 2, "remainder": "cut"}, ValueError, "one of 'keep', 'drop', 'pad', 'wrap'; got 'cut'"),
+        ({"shuffle": "no"}, TypeError, "shuffle must be True or False; got 'no' of type str"),
         ({"remainder": None}, ValueError, "one of 'keep', 'drop', 'pad', 'wrap'; got None"),
     ],
 )

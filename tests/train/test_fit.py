@@ -487,10 +487,11 @@ def test_the_history_has_what_was_found_out_about_the_rate():
     assert history["reduce_on_plateau.scale"].tolist() == [1, 1, 1, 0.5, 0.5, 0.25]
 
 
-def test_a_metric_may_not_be_called_as_the_learning_rate():
-    step = jl.make_step(lambda params, batch: (example_loss(params, batch), {"learning_rate": jnp.ones(())}), SGD)
+@pytest.mark.parametrize("name", ["learning_rate", "batches", "epoch", "val_loss", "val_"])
+def test_a_metric_may_not_be_called_as_a_column_that_fit_makes(name):
+    step = jl.make_step(lambda params, batch: (example_loss(params, batch), {name: jnp.ones(())}), SGD)
     state = jl.init_state(network(), SGD)
-    with pytest.raises(jl.InputError, match="cannot be called 'learning_rate': fit records its own"):
+    with pytest.raises(jl.InputError, match=f"cannot be called '{name}': fit records its own"):
         fit(step=step, state=state)
 
 
@@ -654,11 +655,17 @@ def test_batch_gradient_descent_goes_down_at_every_step_and_stochastic_does_not(
         ({"epochs": 1, "batch_size": 0}, ValueError, "^minibatches: batch_size must be at least 1; got 0"),
         ({"epochs": 1, "remainder": "cut"}, ValueError, "^minibatches: remainder must be one of"),
         ({"epochs": 1, "batch_size": 20, "remainder": "drop"}, ValueError, "drops all 11 examples"),
+        ({"epochs": 1, "step": None}, TypeError, "^fit: expected a step, made by make_step"),
+        ({"epochs": 1, "state": network()}, TypeError, "^fit: state must be a TrainState, as init_state makes it; got"),
+        ({"epochs": 1, "plan": "data"}, TypeError, "^fit: plan must be made by make_plan; got 'data' of type str"),
+        ({"epochs": 1, "resume": "yes"}, TypeError, "^fit: resume must be True or False; got 'yes' of type str"),
+        ({"epochs": 1, "observers": jl.EarlyStopping()}, TypeError, "^fit: observers must be a list of observers; got"),
+        ({"epochs": 1, "observers": None}, TypeError, "^fit: observers must be a list of observers; got None"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_by_name(options, error, message):
     with pytest.raises(error, match=message):
-        jl.fit(STEP, STATE, DATA, **options)
+        jl.fit(**({"step": STEP, "state": STATE, "data": DATA} | options))
 
 
 def test_numbers_of_numpy_are_whole_numbers():

@@ -355,3 +355,33 @@ def test_the_function_of_a_lambda_is_one():
 def test_distance_is_no_constant():
     """The control of the comparisons above."""
     assert distance(fit(epochs=1).state.params, fit(epochs=2).state.params) > 1e-3
+
+
+def test_a_state_that_an_observer_sets_is_copied():
+    """Who made it still has it after the run."""
+
+    def look(run):
+        if run.cursor in (3, 6):
+            run.state = kept._replace(cursor=run.state.cursor, step=run.state.step)
+
+    kept = jax.tree.map(jnp.copy, STATE)
+    fit(look, epochs=3)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
+    assert_same(fit(state=kept, epochs=1).state, fit(epochs=1).state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state._replace(cursor=jnp.int32(0)),
+        lambda state: state._replace(params={}),
+        lambda state: state._replace(params=jax.tree.map(lambda x: x.astype(jnp.float16), state.params)),
+    ],
+    ids=["cursor", "structure", "dtype"],
+)
+def test_a_state_that_does_not_fit_is_refused(change):
+    def look(run):
+        run.state = change(run.state)
+
+    with pytest.raises(jl.InputError, match=r"^run.state: an observer has set a state of another structure, shape"):
+        fit(look)

@@ -105,6 +105,52 @@ def test_a_finished_run_has_nothing_to_do(tmp_path):
     assert (again.reason, again.compiles) == ("finished", 0)
 
 
+class Loader:
+    """Keeps its place itself, which is still that of the end after a pass."""
+
+    def __init__(self):
+        self.read = 0
+
+    def __iter__(self):
+        while self.read < 3:
+            self.read += 1
+            yield tuple(x[:4] for x in DATA)
+        self.read = 0
+
+    def state_dict(self):
+        return {"read": self.read}
+
+    def load_state_dict(self, state):
+        self.read = state["read"]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("kind", ["function", "loader"])
+def test_a_finished_run_on_a_stream_of_unknown_length_has_nothing_to_do(kind, epochs, tmp_path):
+    opened = []
+
+    def two_epochs(epoch):
+        opened.append(epoch)
+        return stream(epoch)
+
+    def data():
+        return two_epochs if kind == "function" else Loader()
+
+    whole = fit(tmp_path, data=data(), epochs=2)
+    assert int(whole.state.cursor) == 6
+    opened.clear()
+    again = fit(tmp_path, data=data(), epochs=epochs)
+    assert_same_run(again, whole)
+    assert (again.reason, opened) == ("finished", [])
+
+
+def test_an_error_of_a_save_is_not_that_of_the_next_run(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        fit(tmp_path / "file" / "below", steps=1)
+    assert int(fit(tmp_path / "good", steps=1).state.cursor) == 1
+
+
 def test_without_a_checkpoint_the_run_begins(tmp_path):
     first = fit(tmp_path / "new", steps=3)
     assert_same(first.state, jl.fit(STEP, STATE, DATA, steps=3, batch_size=4).state)
@@ -197,9 +243,16 @@ def test_another_learning_rate_goes_on_and_says_so(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_resuming_needs_one_checkpoint(count, tmp_path):
-    observers = [jl.Checkpoint(tmp_path / str(i)) for i in range(count)]
+    begun = []
+
+    class Begins(jl.Observer):
+        def begin(self, run):
+            begun.append(run)
+
+    observers = [Begins(), *(jl.Checkpoint(tmp_path / str(i)) for i in range(count))]
     with pytest.raises(ValueError, match=rf"^fit: resume=True needs one observer Checkpoint.*; there are {count}"):
         jl.fit(STEP, STATE, DATA, steps=1, batch_size=4, observers=observers, resume=True)
+    assert not begun
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class Checkpoint(Observer):
         if run.cursor != memory.cursor and run.is_whole:
             memory = self.observe(run, memory)
         if memory.writing is not None:
-            memory.writing.result()  # Raises what went wrong in the background.
+            checkpoint.finish(memory.writing)  # Raises what went wrong in the background.
         return CheckpointMemory(memory.cursor)
 
     def saved(self) -> int | None:
