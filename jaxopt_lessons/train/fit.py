@@ -21,14 +21,14 @@ from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.evaluate import measure_all
 from jaxopt_lessons.train.facts import facts_of
 from jaxopt_lessons.train.history import History
-from jaxopt_lessons.train.loop import Loop, copied
+from jaxopt_lessons.train.loop import Loop
 from jaxopt_lessons.train.observers.observer import Observer
 from jaxopt_lessons.train.progress import make_progress
 from jaxopt_lessons.train.resuming import checkpoint_of, go_on, refuse_to_replace, snapshot
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.scan import StepFn
 from jaxopt_lessons.train.sources import length_of, source_of
-from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.state import TrainState, copied
 from jaxopt_lessons.train.step import Step, as_step
 from jaxopt_lessons.train.stream import is_stream
 from jaxopt_lessons.train.watch import Watch
@@ -140,6 +140,8 @@ def fit(
     watch = Watch(observers)
     if _checks.flag("fit", "resume", resume):
         checkpoint_of(watch)
+    else:
+        refuse_to_replace(watch)
     facts = facts_of(step, state, source.about())
     run = Run(step, copied(state) if plan is None else plan.place_state(state), source.end(int(state.cursor), length))
     train, start = Loop(run, source, watch, validate, plan), run.cursor
@@ -156,8 +158,6 @@ def fit(
             watch.begin(run)
             if resume:
                 train.position = go_on(run, watch, facts)
-            else:
-                refuse_to_replace(watch)
             train.bar = make_progress(progress, None if run.end is None else run.end - start, run.cursor - start)
             train.go(length, interrupt)
             watch.end(run)

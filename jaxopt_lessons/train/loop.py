@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons._errors import InputError
@@ -22,7 +21,7 @@ from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.run import Moment, Run
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.sources import Length, Source
-from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.state import TrainState, copied
 from jaxopt_lessons.train.watch import Due, Watch
 
 PENDING_SECONDS = 0.1
@@ -140,9 +139,3 @@ def _taken_over(before: TrainState, state: TrainState) -> TrainState:
             "is there by run.state._replace(...); the data goes on where it is."
         )
     return copied(state)
-
-
-@jax.jit
-def copied(tree: Any) -> Any:
-    """A copy: the chunks take over the buffers of the state they get."""
-    return jax.tree.map(jnp.copy, tree)

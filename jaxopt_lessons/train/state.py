@@ -71,6 +71,12 @@ def init_state(
     )
 
 
+@jax.jit
+def copied(tree: PyTree) -> PyTree:
+    """A copy of a state, or of a part: the chunks of ``fit`` take over the buffers of the state they get."""
+    return jax.tree.map(jnp.copy, tree)
+
+
 def _as_array(path: Any, leaf: Any) -> jax.Array:
     if not isinstance(leaf, (bool, int, float, complex, np.ndarray, np.generic, jax.Array)):
         raise TypeError(

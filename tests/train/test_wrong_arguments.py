@@ -27,7 +27,10 @@ WRONG: Any = (10, ["loss"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"state": {"w": 0.0}}, r"fit: state must be made by init_state\(params, step\); got dict"),
+        (
+            {"state": {"w": 0.0}},
+            r"fit: state must be made by init_state\(params, step\); got \{'w': 0.0\} of type dict",
+        ),
         (
             {"plan": jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])},
             r"fit: plan .* make_plan\(mesh\); got Mesh",

@@ -11,6 +11,7 @@ from jaxopt_lessons.train import interrupts
 from jaxopt_lessons.train.observers import monitor as monitors
 from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
 from jaxopt_lessons.train.run import Run
+from jaxopt_lessons.train.state import copied
 from jaxopt_lessons.types import Params, PyTree
 
 
@@ -89,7 +90,7 @@ class BestWeights(Observer):
         if self.monitor.startswith("val_") and self.monitor in run.history:
             memory = self.observe(run, memory)  # A run may end, and be validated, between two looks.
         if memory.cursor >= 0:
-            params, model_state = monitors.copied((memory.params, memory.model_state))
+            params, model_state = copied((memory.params, memory.model_state))
             run.state = run.state._replace(params=params, model_state=model_state)
         return memory
 
@@ -97,4 +98,4 @@ class BestWeights(Observer):
 def _weights(run: Run) -> tuple[Any, Any]:
     """Copies of the weights to evaluate and of the model's state."""
     evaluated = getattr(run.step, "eval_params", lambda state: state.params)
-    return monitors.copied((evaluated(run.state), run.state.model_state))
+    return copied((evaluated(run.state), run.state.model_state))

@@ -11,14 +11,11 @@ import math
 import warnings
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.run import Run
-from jaxopt_lessons.types import PyTree
 
 MODES = ("min", "max")
 
@@ -89,9 +86,3 @@ def worst(mode: str) -> float:
 def is_better(value: float, best: float, mode: str, min_delta: float = 0.0) -> bool:
     """Whether a number is better than the best one by more than ``min_delta``; what is not finite never is."""
     return math.isfinite(value) and (value < best - min_delta if mode == "min" else value > best + min_delta)
-
-
-@jax.jit
-def copied(tree: PyTree) -> PyTree:
-    """A copy: the next chunk takes over the buffers of the state."""
-    return jax.tree.map(jnp.copy, tree)

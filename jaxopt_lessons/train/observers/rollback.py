@@ -22,7 +22,7 @@ from jaxopt_lessons.train.guard import is_spoiled
 from jaxopt_lessons.train.observers import monitor as monitors
 from jaxopt_lessons.train.observers.observer import EACH_100_STEPS, Every, Observer
 from jaxopt_lessons.train.run import Run
-from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.state import TrainState, copied
 from jaxopt_lessons.types import Range
 
 _is_spoiled = jax.jit(is_spoiled)
@@ -93,7 +93,7 @@ class Rollback(Observer):
         _checks.whole("Rollback", "most", self.most, least=1)
 
     def begin(self, run: Run) -> Rollbacks:
-        state = monitors.copied(run.state)
+        state = copied(run.state)
         return Rollbacks(state, state, np.full(self.window, np.nan), 0, 0, 0)
 
     def resume(self, run: Run, memory: Rollbacks) -> Rollbacks:
@@ -110,7 +110,7 @@ class Rollback(Observer):
         if value is None:
             return memory
         recent = np.append(memory.recent[1:], value)
-        newest = monitors.copied(run.state)
+        newest = copied(run.state)
         return memory._replace(good=memory.newest, newest=newest, recent=recent, in_a_row=0)
 
     def end(self, run: Run, memory: Rollbacks) -> Rollbacks:
@@ -123,7 +123,7 @@ class Rollback(Observer):
         return not np.isfinite(value) or bool(value > self.factor * median > 0)
 
     def _back(self, run: Run, memory: Rollbacks, good: TrainState) -> Rollbacks:
-        run.state = monitors.copied(good)._replace(cursor=run.state.cursor)
+        run.state = copied(good)._replace(cursor=run.state.cursor)
         memory = memory._replace(good=good, newest=good, count=memory.count + 1, in_a_row=memory.in_a_row + 1)
         if memory.in_a_row >= self.most:
             run.stop(self._reason(memory))
