@@ -52,6 +52,13 @@ def nothing_there(directory: Path, step: int | None, steps: Sequence[int]) -> No
     raise FileNotFoundError(f"restore: no checkpoint of step {step} is in {directory}; the newest are of {there}.")
 
 
+def incomplete(path: Path) -> NoReturn:
+    raise InputError(
+        f"{path} has the name of a checkpoint, but not what is in one: it was copied in part, or is something else. "
+        "Delete it, or give another directory."
+    ) from None
+
+
 def another_format(path: Path, found: Any, known: int) -> NoReturn:
     raise InputError(
         f"{path} has the format {found!r} and this version of the library reads {known!r}: it was saved by another."

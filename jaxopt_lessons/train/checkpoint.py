@@ -240,7 +240,10 @@ def restore(
     path = matching[-1].path
     with _errors.stage("restore"):
         expected = stored_tree.describe("restore", like)
-        contents = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        try:
+            contents = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        except OSError:
+            _checkpoint_checks.incomplete(path)
         if contents["format"] != FORMAT:
             _checkpoint_checks.another_format(path, contents["format"], FORMAT)
         if about is not None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, _errors
 from jaxopt_lessons.train import compilation, interrupts
@@ -26,8 +27,9 @@ from jaxopt_lessons.train.observers.observer import Observer
 from jaxopt_lessons.train.progress import make_progress
 from jaxopt_lessons.train.resuming import checkpoint_of, go_on, refuse_to_replace, snapshot
 from jaxopt_lessons.train.run import Run
+from jaxopt_lessons.train.run_length import length_of
 from jaxopt_lessons.train.scan import StepFn
-from jaxopt_lessons.train.sources import length_of, source_of
+from jaxopt_lessons.train.sources import source_of
 from jaxopt_lessons.train.state import TrainState, copied
 from jaxopt_lessons.train.step import Step, as_step
 from jaxopt_lessons.train.stream import is_stream
@@ -36,6 +38,7 @@ from jaxopt_lessons.train.with_plan import PlannedLoss, with_plan
 from jaxopt_lessons.types import PyTree
 
 FINISHED = "finished"
+DOUBLES = ("float64", "complex128", "int64", "uint64")
 
 
 class FitResult(NamedTuple):
@@ -180,6 +183,12 @@ def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
     as_step("fit", step)
     if not isinstance(state, TrainState):
         raise TypeError(f"fit: state must be made by init_state(params, step); got {_errors.describe(state)}.")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if getattr(leaf, "dtype", None) in DOUBLES and jnp.result_type(float) != jnp.float64:
+            raise _errors.InputError(
+                f"fit: the state has {leaf.dtype} at {_errors.path_name(path)!r}, but JAX calculates with 32 bits "
+                "here. Say jax.config.update('jax_enable_x64', True) throughout, or nowhere."
+            )
     if not (plan is None or isinstance(plan, DevicePlan)):
         raise TypeError(f"fit: plan must be made by make_plan(mesh); got {_errors.describe(plan)}.")
     if val is not None and is_stream(val):

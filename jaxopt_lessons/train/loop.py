@@ -19,8 +19,9 @@ from jaxopt_lessons.train.interrupts import Interrupt
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.run import Moment, Run
+from jaxopt_lessons.train.run_length import Length
 from jaxopt_lessons.train.scan import Metrics
-from jaxopt_lessons.train.sources import Length, Source
+from jaxopt_lessons.train.sources import Source
 from jaxopt_lessons.train.state import TrainState, copied
 from jaxopt_lessons.train.watch import Due, Watch
 

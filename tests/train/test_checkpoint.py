@@ -638,3 +638,12 @@ def test_two_processes_save_and_restore_together(tmp_path):
     finally:
         for process in processes:
             process.kill()
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_what_only_has_the_name_of_a_checkpoint_is_refused_by_name(kind, tmp_path):
+    jl.save(tmp_path, {"a": jnp.ones(2)}, step=3)
+    rubbish = tmp_path / "000099.step_7"
+    rubbish.mkdir() if kind == "directory" else rubbish.write_text("")
+    with pytest.raises(jl.InputError, match="000099.step_7 has the name of a checkpoint, but not what is in one"):
+        jl.restore(tmp_path, {"a": jnp.ones(2)})

@@ -52,3 +52,12 @@ def test_the_columns_of_a_figure_are_no_list():
         TypeError, match=r"plot: columns are given one by one, plot\('loss', 'val_loss'\); got \['loss'\]"
     ):
         fit().history.plot(WRONG[1])
+
+
+def test_a_state_of_another_precision_is_refused_by_path():
+    with jax.enable_x64(True):
+        wide = jl.init_state({"w": jnp.zeros(3, "float64")}, jl.sgd(0.1))
+    with pytest.raises(
+        jl.InputError, match="^fit: the state has float64 at 'params/w', but JAX calculates with 32 bits"
+    ):
+        jl.fit(jl.make_step(lambda p, x: jnp.sum(p["w"]) * x, jl.sgd(0.1)), wide, jnp.ones(4), epochs=1)

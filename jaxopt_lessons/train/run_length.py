@@ -1,0 +1,56 @@
+"""How long a run is, and how many of its steps are one chunk."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxopt_lessons import _checks
+from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS
+from jaxopt_lessons.train.cost import Cost
+from jaxopt_lessons.train.state import TrainState
+
+LOOPS = ("auto", "scan", "steps")
+
+
+class Length(NamedTuple):
+    """How long a run is, and its chunks.
+
+    Attributes:
+      epochs: epochs to go through from where the run is; None where ``steps`` is given.
+      steps: steps to take.
+      chunk_steps: steps in a chunk, at most; None to choose by what a step costs.
+      loop: "scan", a loop in the compiled program; "steps", a program of one step; "auto".
+    """
+
+    epochs: int | None
+    steps: int | None
+    chunk_steps: int | None
+    loop: str
+
+    def longest(self, cost: Callable[[], Cost], platform: str) -> int:
+        """Steps in a chunk, at most."""
+        if self.loop == "steps":
+            return 1
+        if self.chunk_steps is not None and self.loop == "scan":
+            return self.chunk_steps
+        cost_of_step = cost()
+        if self.loop == "auto" and platform == "cpu" and cost_of_step.has_convolution:
+            return 1
+        if self.chunk_steps is not None:
+            return self.chunk_steps
+        fitting = int(CHUNK_SECONDS / max(cost_of_step.seconds(platform), 1e-9))
+        return min(MOST_STEPS, 1 << (max(fitting, 1).bit_length() - 1))
+
+
+def length_of(epochs: int | None, steps: int | None, chunk_steps: int | None, loop: str) -> Length:
+    """The length of a run from the arguments of ``fit``, checked."""
+    _checks.require((epochs is None) != (steps is None), "fit: say either epochs=... or steps=..., and not both.")
+    epochs = None if epochs is None else _checks.whole("fit", "epochs", epochs, least=0)
+    steps = None if steps is None else _checks.whole("fit", "steps", steps, least=0)
+    chunk_steps = None if chunk_steps is None else _checks.whole("fit", "chunk_steps", chunk_steps, least=1)
+    _checks.one_of("fit", "loop", loop, LOOPS)
+    return Length(epochs, steps, chunk_steps, loop)
+
+
+def platform_of(state: TrainState) -> str:
+    """The platform of the devices that hold the state."""
+    return next(iter(state.cursor.devices())).platform
