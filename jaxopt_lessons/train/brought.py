@@ -16,7 +16,7 @@ from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.in_memory import InMemory
 from jaxopt_lessons.train.programs import Compiled
-from jaxopt_lessons.train.run_length import Length, platform_of
+from jaxopt_lessons.train.run_length import Length, Pace, platform_of
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.stream import Stream
@@ -34,6 +34,7 @@ class Brought:
 
     def __init__(self, data: Stream | HostBatches, plan: DevicePlan | None = None):
         self.data, self._plan = data, plan
+        self._pace = Pace(1)
         if plan is not None and isinstance(data, HostBatches):
             plan.check_batch_size(data.batches.batch_size or data.batches.examples)
         self.batch_size = data.batches.batch_size if isinstance(data, HostBatches) else VALIDATED_AT_ONCE
@@ -72,7 +73,8 @@ class Brought:
             first_epoch = None if at is None else at["first_epoch"]
             for chunk in chunks:
                 if not cuts.are_known:
-                    cuts.come(length.longest(functools.partial(_cost_of_one, compiled, state, chunk), platform))
+                    self._pace = length.pace(functools.partial(_cost_of_one, compiled, state, chunk), platform)
+                    cuts.come(self._pace.longest)
                 first_epoch = chunk.epoch if first_epoch is None else first_epoch
                 if end is None and length.epochs is not None and chunk.epoch - first_epoch >= length.epochs:
                     return  # Data that keeps its own state goes on from the end of the last epoch.
@@ -90,7 +92,7 @@ class Brought:
             yield limited()
 
     def run(self, compiled: Compiled, state: TrainState, chunk: DataChunk) -> tuple[TrainState, Metrics]:
-        return compiled.run_given(state, chunk.batches, chunk.masks)
+        return compiled.run_given(state, chunk.batches, chunk.masks, self._pace.in_loop)
 
     def _rows(self) -> slice | None:
         """Which rows of each batch this process reads of arrays that all processes can read; None for all."""

@@ -10,7 +10,7 @@ from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.chunks import Chunk, Stops, chunks_in_memory, cuts_of_run
 from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.programs import Compiled
-from jaxopt_lessons.train.run_length import Length, platform_of
+from jaxopt_lessons.train.run_length import Length, Pace, platform_of
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
 
@@ -23,6 +23,7 @@ class InMemory:
     def __init__(self, batches: Batches, plan: DevicePlan | None = None):
         self.batches = batches if plan is None else plan.place_data(batches)
         self.batch_size = batches.batch_size
+        self._pace = Pace(1)
 
     def end(self, cursor: int, length: Length) -> int:
         if length.steps is not None:
@@ -35,12 +36,12 @@ class InMemory:
         self, compiled: Compiled, state: TrainState, length: Length, end: int | None, stops: Stops, at: Any
     ) -> Iterator[Iterator[Chunk]]:
         assert end is not None
-        limit = length.longest(lambda: compiled.cost(state, *self.batches.shapes()), platform_of(state))
+        self._pace = length.pace(lambda: compiled.cost(state, *self.batches.shapes()), platform_of(state))
         cursor = int(state.cursor)
-        yield chunks_in_memory(self.batches, cursor, cuts_of_run(self.batches, cursor, end, limit, stops))
+        yield chunks_in_memory(self.batches, cursor, cuts_of_run(self.batches, cursor, end, self._pace.longest, stops))
 
     def run(self, compiled: Compiled, state: TrainState, chunk: Chunk) -> tuple[TrainState, Metrics]:
-        return compiled.run_in_memory(state, self.batches, chunk.length, chunk.tail)
+        return compiled.run_in_memory(state, self.batches, chunk.length, chunk.tail, self._pace.in_loop)
 
     def about(self) -> dict[str, Any]:
         plan = self.batches

@@ -42,13 +42,17 @@ class Compiled:
         planned = step if plan is None else with_plan(step, plan, ragged=True)
         self._leaves, self._structure = jax.tree.flatten(as_argument(planned))
 
-    def run_in_memory(self, state: TrainState, batches: Batches, length: int, tail: bool) -> tuple[TrainState, Metrics]:
+    def run_in_memory(
+        self, state: TrainState, batches: Batches, length: int, tail: bool, in_loop: bool = True
+    ) -> tuple[TrainState, Metrics]:
         """Steps on batches that the program cuts out of the data itself."""
-        return _in_memory(self._structure, self._plan, length, tail)(self._leaves, state, batches)
+        return _in_memory(self._structure, self._plan, length, tail, in_loop)(self._leaves, state, batches)
 
-    def run_given(self, state: TrainState, batches: PyTree, masks: jax.Array | None) -> tuple[TrainState, Metrics]:
+    def run_given(
+        self, state: TrainState, batches: PyTree, masks: jax.Array | None, in_loop: bool = True
+    ) -> tuple[TrainState, Metrics]:
         """Steps on batches ``[length, batch, ...]`` that are there."""
-        return _given(self._structure, self._plan)(self._leaves, state, batches, masks)
+        return _given(self._structure, self._plan, in_loop)(self._leaves, state, batches, masks)
 
     def cost(self, state: TrainState, batch: PyTree, mask: Any) -> Cost:
         """The cost of one step on a batch, on one device; of the arguments only shapes and dtypes count."""
@@ -58,9 +62,9 @@ class Compiled:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool) -> Program:
+def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool, in_loop: bool) -> Program:
     def run(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
-        return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail)
+        return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail, in_loop=in_loop)
 
     @compilation.counted(_latest_arguments(structure, plan), donate_argnums=(1,))
     def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
@@ -70,9 +74,9 @@ def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _given(structure: Any, plan: DevicePlan | None) -> Program:
+def _given(structure: Any, plan: DevicePlan | None, in_loop: bool) -> Program:
     def run(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:
-        return run_given(_measured(structure, leaves), state, batches, masks)
+        return run_given(_measured(structure, leaves), state, batches, masks, in_loop)
 
     @compilation.counted(donate_argnums=(1,))
     def run_chunk(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:

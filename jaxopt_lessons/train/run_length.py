@@ -26,19 +26,30 @@ class Length(NamedTuple):
     chunk_steps: int | None
     loop: str
 
-    def longest(self, cost: Callable[[], Cost], platform: str) -> int:
-        """Steps in a chunk, at most."""
+    def pace(self, cost: Callable[[], Cost], platform: str) -> "Pace":
+        """How many steps a chunk has, at most, and whether they are a loop."""
         if self.loop == "steps":
-            return 1
+            return Pace(1, in_loop=False)
         if self.chunk_steps is not None and self.loop == "scan":
-            return self.chunk_steps
+            return Pace(self.chunk_steps)
         cost_of_step = cost()
         if self.loop == "auto" and platform == "cpu" and cost_of_step.has_convolution:
-            return 1
+            return Pace(1, in_loop=False)
         if self.chunk_steps is not None:
-            return self.chunk_steps
+            return Pace(self.chunk_steps)
         fitting = int(CHUNK_SECONDS / max(cost_of_step.seconds(platform), 1e-9))
-        return min(MOST_STEPS, 1 << (max(fitting, 1).bit_length() - 1))
+        return Pace(min(MOST_STEPS, 1 << (max(fitting, 1).bit_length() - 1)))
+
+
+class Pace(NamedTuple):
+    """Steps in a chunk, at most, and whether they are a loop in the compiled program.
+
+    A chunk of one step that happens to be short is a loop of one turn all the same, so that every step of a run is the
+    same program: XLA may round a step differently outside of a loop.
+    """
+
+    longest: int
+    in_loop: bool = True
 
 
 def length_of(epochs: int | None, steps: int | None, chunk_steps: int | None, loop: str) -> Length:

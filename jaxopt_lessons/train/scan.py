@@ -29,9 +29,20 @@ StepFn = Callable[..., tuple[TrainState, Metrics]]
 
 
 def run_steps(
-    step: StepFn, state: TrainState, batches: Batches, first: jax.Array, length: int, tail: bool, unroll: int = 1
+    step: StepFn,
+    state: TrainState,
+    batches: Batches,
+    first: jax.Array,
+    length: int,
+    tail: bool,
+    *,
+    unroll: int = 1,
+    in_loop: bool = True,
 ) -> tuple[TrainState, Metrics]:
-    """``length`` steps on the full batches from number ``first`` on, then one on the smaller batch if ``tail``."""
+    """``length`` steps on the full batches from number ``first`` on, then one on the smaller batch if ``tail``.
+
+    A single step is a loop of one turn, or, with ``in_loop=False``, no loop.
+    """
     order = batches.order(state.key)
     numbers = first + jnp.arange(length, dtype=jnp.int32)
     located = length * (batches.batch_size or 0) <= LOCATED_AT_ONCE
@@ -46,7 +57,7 @@ def run_steps(
     parts = []
     if length:
         where = jax.vmap(locate)(numbers) if located else numbers
-        state, metrics = _loop(body, state, where, length, unroll)
+        state, metrics = _loop(body, state, where, length, unroll, in_loop)
         parts.append(metrics)
     if tail:
         batch, mask = batches.load(batches.locate(order, first + length, tail=True), tail=True)
@@ -56,7 +67,7 @@ def run_steps(
 
 
 def run_given(
-    step: StepFn, state: TrainState, batches: PyTree, masks: jax.Array | None, unroll: int | bool = 1
+    step: StepFn, state: TrainState, batches: PyTree, masks: jax.Array | None, in_loop: bool = True
 ) -> tuple[TrainState, Metrics]:
     """Steps on batches that are there, along the first axis of the arrays."""
 
@@ -64,15 +75,35 @@ def run_given(
         batch, mask = given
         return step(state, batch, mask)
 
-    return _loop(body, state, (batches, masks), len(jax.tree.leaves(batches)[0]), unroll)
+    return _loop(body, state, (batches, masks), len(jax.tree.leaves(batches)[0]), 1, in_loop)
 
 
-def _loop(body: Callable[..., Any], state: TrainState, inputs: Any, length: int, unroll: int | bool) -> Any:
-    """A scan; a single turn is no loop, which XLA may treat worse (see ``cost``)."""
-    if length == 1:
-        state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
-        return state, jax.tree.map(lambda x: x[None], metrics)
-    return jax.lax.scan(body, state, inputs, length=length, unroll=unroll)
+def _loop(
+    body: Callable[..., Any], state: TrainState, inputs: Any, length: int, unroll: int | bool, in_loop: bool
+) -> Any:
+    """A scan; or its one turn by itself, without the loop that a scan is, however it is unrolled."""
+    if in_loop and length == 1:
+        return _loop_of_one(body, state, inputs)
+    if in_loop:
+        return jax.lax.scan(body, state, inputs, length=length, unroll=unroll)
+    state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
+    return state, jax.tree.map(lambda x: x[None], metrics)
+
+
+def _loop_of_one(body: Callable[..., Any], state: TrainState, inputs: Any) -> Any:
+    """A scan of one turn that the compiler does not know to be one: it would take the loop away, fuse the step with all
+    around it, and round otherwise than in the other chunks of the run."""
+
+    def at(index: jax.Array) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), inputs)
+
+    def turn(index: jax.Array, carry: Any) -> Any:
+        state, metrics = body(carry[0], at(index))
+        return state, jax.tree.map(lambda x, one: x.at[index].set(one), carry[1], metrics)
+
+    _, metrics = jax.eval_shape(lambda state: body(state, at(jnp.int32(0))), state)
+    metrics = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), metrics)
+    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(1)), turn, (state, metrics))
 
 
 def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainState, Batches], Any]:

