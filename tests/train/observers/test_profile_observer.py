@@ -25,9 +25,9 @@ def traced(monkeypatch):
         events.append("stop")
         return stop()
 
-    def chunk(compiled, state, batches, length, tail):
+    def chunk(compiled, state, batches, length, tail, in_loop):
         events.append(length + tail)
-        return run(compiled, state, batches, length, tail)
+        return run(compiled, state, batches, length, tail, in_loop)
 
     monkeypatch.setattr(jax.profiler, "start_trace", started)
     monkeypatch.setattr(jax.profiler, "stop_trace", stopped)
