@@ -17,7 +17,7 @@ from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.cost import Cost, cost_of
 from jaxopt_lessons.train.device_plan import DevicePlan
-from jaxopt_lessons.train.scan import Metrics, StepFn, run_given, run_steps
+from jaxopt_lessons.train.scan import LoopFn, Metrics, StepFn, certain_loop, one_step, run_given, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step, step_of
 from jaxopt_lessons.train.with_plan import with_plan
@@ -28,7 +28,6 @@ Program: TypeAlias = Callable[..., tuple[TrainState, Metrics]]
 KEPT = 64
 """Programs that are kept, the latest. One holds the loss function, and with it whatever that closes over."""
 
-
 COLUMNS = ("batches", "epoch")
 """Columns that the table of a history has beside those of the metrics."""
 
@@ -38,9 +37,10 @@ class Compiled:
 
     def __init__(self, step: StepFn, plan: DevicePlan | None = None):
         self._plan = plan
-        self._unplanned = jax.tree.flatten(as_argument(step))
-        planned = step if plan is None else with_plan(step, plan, ragged=True)
-        self._leaves, self._structure = jax.tree.flatten(as_argument(planned))
+        argument = as_argument(step)
+        self._unplanned = jax.tree.flatten(argument)
+        planned = argument if plan is None else with_plan(argument, plan, ragged=True)
+        self._leaves, self._structure = jax.tree.flatten(planned)
 
     def run_in_memory(
         self, state: TrainState, batches: Batches, length: int, tail: bool, in_loop: bool = True
@@ -64,7 +64,7 @@ class Compiled:
 @functools.lru_cache(maxsize=KEPT)
 def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool, in_loop: bool) -> Program:
     def run(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
-        return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail, in_loop=in_loop)
+        return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail, _loop(in_loop))
 
     @compilation.counted(_latest_arguments(structure, plan), donate_argnums=(1,))
     def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
@@ -76,13 +76,17 @@ def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool,
 @functools.lru_cache(maxsize=KEPT)
 def _given(structure: Any, plan: DevicePlan | None, in_loop: bool) -> Program:
     def run(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:
-        return run_given(_measured(structure, leaves), state, batches, masks, in_loop)
+        return run_given(_measured(structure, leaves), state, batches, masks, _loop(in_loop))
 
     @compilation.counted(donate_argnums=(1,))
     def run_chunk(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:
         return _inside(plan, run, leaves, state, batches, masks)
 
     return run_chunk
+
+
+def _loop(in_loop: bool) -> LoopFn:
+    return certain_loop if in_loop else one_step
 
 
 def _inside(plan: DevicePlan | None, run: Callable[..., Any], *arguments: Any) -> Any:

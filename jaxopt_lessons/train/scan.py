@@ -10,6 +10,7 @@ Hand the batches over as an argument, as here, where the data is large: an array
 over becomes a constant of the program.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ LOCATED_AT_ONCE = 2**22
 
 Metrics = dict[str, jax.Array]
 StepFn = Callable[..., tuple[TrainState, Metrics]]
+LoopFn = Callable[..., Any]
+"""``loop(body, state, inputs, length) -> (state, metrics)``, as ``lax.scan``."""
 
 
 def run_steps(
@@ -35,14 +38,9 @@ def run_steps(
     first: jax.Array,
     length: int,
     tail: bool,
-    *,
-    unroll: int = 1,
-    in_loop: bool = True,
+    loop: LoopFn = jax.lax.scan,
 ) -> tuple[TrainState, Metrics]:
-    """``length`` steps on the full batches from number ``first`` on, then one on the smaller batch if ``tail``.
-
-    A single step is a loop of one turn, or, with ``in_loop=False``, no loop.
-    """
+    """``length`` steps on the full batches from number ``first`` on, then one on the smaller batch if ``tail``."""
     order = batches.order(state.key)
     numbers = first + jnp.arange(length, dtype=jnp.int32)
     located = length * (batches.batch_size or 0) <= LOCATED_AT_ONCE
@@ -57,7 +55,7 @@ def run_steps(
     parts = []
     if length:
         where = jax.vmap(locate)(numbers) if located else numbers
-        state, metrics = _loop(body, state, where, length, unroll, in_loop)
+        state, metrics = loop(body, state, where, length)
         parts.append(metrics)
     if tail:
         batch, mask = batches.load(batches.locate(order, first + length, tail=True), tail=True)
@@ -67,7 +65,7 @@ def run_steps(
 
 
 def run_given(
-    step: StepFn, state: TrainState, batches: PyTree, masks: jax.Array | None, in_loop: bool = True
+    step: StepFn, state: TrainState, batches: PyTree, masks: jax.Array | None, loop: LoopFn = jax.lax.scan
 ) -> tuple[TrainState, Metrics]:
     """Steps on batches that are there, along the first axis of the arrays."""
 
@@ -75,24 +73,23 @@ def run_given(
         batch, mask = given
         return step(state, batch, mask)
 
-    return _loop(body, state, (batches, masks), len(jax.tree.leaves(batches)[0]), 1, in_loop)
+    return loop(body, state, (batches, masks), len(jax.tree.leaves(batches)[0]))
 
 
-def _loop(
-    body: Callable[..., Any], state: TrainState, inputs: Any, length: int, unroll: int | bool, in_loop: bool
-) -> Any:
-    """A scan; or its one turn by itself, without the loop that a scan is, however it is unrolled."""
-    if in_loop and length == 1:
-        return _loop_of_one(body, state, inputs)
-    if in_loop:
-        return jax.lax.scan(body, state, inputs, length=length, unroll=unroll)
+def one_step(body: Callable[..., Any], state: TrainState, inputs: Any, length: int) -> Any:
+    """What ``lax.scan`` returns for a length of 1, without the loop that it is however it is unrolled."""
     state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
     return state, jax.tree.map(lambda x: x[None], metrics)
 
 
-def _loop_of_one(body: Callable[..., Any], state: TrainState, inputs: Any) -> Any:
-    """A scan of one turn that the compiler does not know to be one: it would take the loop away, fuse the step with all
-    around it, and round otherwise than in the other chunks of the run."""
+def certain_loop(body: Callable[..., Any], state: TrainState, inputs: Any, length: int) -> Any:
+    """``lax.scan``, and a loop for a length of 1 as well.
+
+    The compiler would take a loop of one turn away, fuse the step with all around it, and round otherwise than in the
+    other chunks of a run; here it does not know that there is one. It cannot be differentiated in reverse.
+    """
+    if length > 1:
+        return jax.lax.scan(body, state, inputs, length)
 
     def at(index: jax.Array) -> Any:
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), inputs)
@@ -130,7 +127,9 @@ def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainS
                 f"{batches.batch_size}. Use remainder='drop', 'pad' or 'wrap', or make_epoch."
             ),
         )
-        return run_steps(step, state, batches, state.cursor, length, tail=False, unroll=unroll)
+        return run_steps(
+            step, state, batches, state.cursor, length, False, functools.partial(jax.lax.scan, unroll=unroll)
+        )
 
     return scan
 
@@ -154,6 +153,7 @@ def make_epoch(step: StepFn, batches: Batches, *, unroll: int = 1) -> Callable[.
 
     def epoch(state: TrainState, batches: Batches = batches) -> tuple[TrainState, Metrics]:
         first = state.cursor - state.cursor % batches.per_epoch
-        return run_steps(step, state, batches, first, batches.full, tail=batches.tail > 0, unroll=unroll)
+        loop = functools.partial(jax.lax.scan, unroll=unroll)
+        return run_steps(step, state, batches, first, batches.full, batches.tail > 0, loop)
 
     return epoch

@@ -277,3 +277,23 @@ def test_the_data_is_an_argument_of_the_program_and_not_a_constant():
     one, other = (run(state, jl.minibatches(regression(N, seed)[0], B)) for seed in (0, 1))
     assert len(traces) == 1
     assert distance(one, other) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["scan", "epoch"])
+def test_a_single_step_can_be_differentiated_inside_of_jit(kind):
+    """Of hyperparameters, as longer loops can: a scan of one step, and an epoch of batch gradient descent."""
+    step = jl.make_step(example_loss, jl.sgd(0.1))
+    state = jl.init_state(network(), step)
+    batches = jl.minibatches(regression(8), 8 if kind == "scan" else None)
+    one = jl.make_scan(step, 1) if kind == "scan" else jl.make_epoch(step, batches)
+
+    def moved(rate):
+        taken = (
+            jl.make_scan(step.replace(learning_rate=rate), 1)
+            if kind == "scan"
+            else jl.make_epoch(step.replace(learning_rate=rate), batches)
+        )
+        return jnp.sum(taken(state, batches)[0].params["b1"])
+
+    expected = jnp.sum(one(state, batches)[0].params["b1"] - state.params["b1"]) / 0.1  # SGD is linear in its rate
+    assert jax.jit(jax.grad(moved))(0.1) == pytest.approx(float(expected), rel=1e-5)
