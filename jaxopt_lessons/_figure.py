@@ -20,6 +20,14 @@ def new_figure(panels: int = 1, height: float = 2.2) -> tuple[Any, list[Any]]:
     return figure, list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
 
 
+def axes_on(ax: Any) -> tuple[Any, Any]:
+    """The figure of these axes, and the axes; new ones if they are None."""
+    if ax is not None:
+        return ax.figure, ax
+    figure, (ax,) = new_figure(height=3.0)
+    return figure, ax
+
+
 def need_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401

@@ -22,6 +22,12 @@ def is_trainable(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, np.inexact)
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed random keys."""
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def is_complex(leaf: Any) -> bool:
     return jnp.issubdtype(dtype_of(leaf), np.complexfloating)
 

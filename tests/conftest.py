@@ -1,5 +1,6 @@
 """Settings under which the whole suite runs: nothing is promoted or broadcast silently, and there are eight devices."""
 
+import builtins
 import os
 import zlib
 
@@ -7,9 +8,26 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def uninstalled(monkeypatch):
+    """``uninstalled(package)``: from here on as on a machine where it is not installed."""
+    original = builtins.__import__
+
+    def hide(package):
+        def without(name, *args, **kwargs):
+            if name.partition(".")[0] == package:
+                raise ImportError(name)
+            return original(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+
+    return hide
 
 
 def pytest_addoption(parser):

@@ -34,7 +34,7 @@ import jax
 import numpy as np
 
 from jaxopt_lessons import _checkpoint_checks, _checks, _errors
-from jaxopt_lessons.train import stored_tree
+from jaxopt_lessons.train import hosts, stored_tree
 from jaxopt_lessons.types import PyTree
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _write(checkpoint: _Checkpoint) -> Path:
     name = f"{before[-1].serial + 1 if before else 0:06d}.step_{step}"
     unfinished = directory / f".{name}.saving"
     _wait_for_all("save begins")  # No process may see the new checkpoint while it looks for the number of the last.
-    if jax.process_index() == 0:
+    if hosts.is_main():
         directory.mkdir(parents=True, exist_ok=True)
         _remove_left_overs(directory)
         unfinished.mkdir()
@@ -190,7 +190,7 @@ def _write(checkpoint: _Checkpoint) -> Path:
     if checkpoint.stored.device:
         _write_arrays(unfinished / "arrays", checkpoint.stored.device)
     _wait_for_all("save has written")
-    if jax.process_index() == 0:
+    if hosts.is_main():
         _flush_all(unfinished)
         unfinished.rename(directory / name)
         _flush(directory)

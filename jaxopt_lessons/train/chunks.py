@@ -10,13 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jaxopt_lessons.train.batches import Batches
-
-CHUNK_SECONDS = 0.25
-"""About how long a chunk takes: the host's part is small beside it, and a bar still moves."""
+from jaxopt_lessons.train.super_batches import power_of_two
 
 MOST_STEPS = 1024
 """Steps in a chunk, at most."""
-
 
 SEEN_AHEAD, MOST_RESTS = 1000, 2
 """Of so many pieces of a run between two stops, so many lengths have a program of their own, the most common."""
@@ -82,7 +79,7 @@ class Cuts(NamedTuple):
             return self.longest
         if steps <= 0 or steps in self.rests:
             return max(steps, 0)
-        return 1 << (steps.bit_length() - 1)
+        return power_of_two(steps)
 
 
 def pieces(steps: int, longest: int) -> Iterator[int]:

@@ -33,6 +33,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxopt_lessons import _checks, _device_checks
 from jaxopt_lessons._errors import describe, path_name
+from jaxopt_lessons._leaf import is_key
 from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.objective import number_of_examples
@@ -315,7 +316,7 @@ class DevicePlan:
         the second step would compile again."""
         shape = np.shape(leaf)
         lengths = [length if length % self.devices == 0 else 0 for length in shape]
-        split = sharded and math.prod(shape) >= self.min_size and any(lengths) and not _is_key(leaf)
+        split = sharded and math.prod(shape) >= self.min_size and any(lengths) and not is_key(leaf)
         longest = lengths.index(max(lengths)) if split else -1
         length = len(shape) if self._explicit else longest + 1
         return PartitionSpec(*(self.axis if i == longest else None for i in range(length)))
@@ -394,11 +395,7 @@ def _is_split(spec: PartitionSpec) -> bool:
     return any(name is not None for name in spec)
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype, jax.dtypes.prng_key)
-
-
 def _bytes(leaf: Any) -> int:
-    if _is_key(leaf):
+    if is_key(leaf):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
     return math.prod(leaf.shape) * leaf.dtype.itemsize

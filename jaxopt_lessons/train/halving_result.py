@@ -68,10 +68,7 @@ class HalvingResult(NamedTuple):
         Returns:
           The matplotlib ``Figure``, neither shown nor saved. Needs matplotlib.
         """
-        if ax is None:
-            figure, (ax,) = _figure.new_figure(height=3.0)
-        else:
-            figure = ax.figure
+        figure, ax = _figure.axes_on(ax)
         curves: dict[int, list[float]] = {}
         for chosen, rung in zip(self.chosen, self.rungs, strict=True):
             for number, mean in zip(chosen, rung.mean(self.metric).tolist(), strict=True):

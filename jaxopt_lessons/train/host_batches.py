@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _data_checks
+from jaxopt_lessons import _checks, _data_checks, _leaf
 from jaxopt_lessons.train.batches import Batches, Location
 from jaxopt_lessons.train.chunks import pieces
 from jaxopt_lessons.train.prefetch import Background, prefetched
@@ -151,7 +151,7 @@ def on_cpu() -> contextlib.AbstractContextManager[Any]:
 
 def _copied(key: jax.Array) -> jax.Array:
     """A key of the accelerator's memory on the default device."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if not _leaf.is_key(key):
         return jnp.asarray(np.asarray(key))
     words = jnp.asarray(np.asarray(jax.random.key_data(key)))
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))

@@ -14,6 +14,7 @@ from jax.sharding import Sharding
 
 from jaxopt_lessons import _device_checks
 from jaxopt_lessons._errors import path_name
+from jaxopt_lessons._leaf import is_key
 from jaxopt_lessons.types import PyTree
 
 
@@ -38,6 +39,8 @@ def agree(stop: bool) -> bool:
     >>> jl.agree(False), jl.agree(True)
     (False, True)
     """
+    if jax.process_count() == 1:  # ``fit`` asks after each chunk.
+        return bool(stop)
     return bool(np.any(_gather(np.asarray(stop, bool))))
 
 
@@ -83,7 +86,7 @@ def _put_same(leaf: Any, sharding: Sharding) -> jax.Array:
         return jax.jit(jnp.copy, out_shardings=sharding)(leaf)
     array = _plain(leaf)
     placed = jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
-    return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else placed
+    return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if is_key(leaf) else placed
 
 
 def _gather(value: np.ndarray) -> np.ndarray:
@@ -99,9 +102,5 @@ def _is_local(leaf: Any) -> bool:
     return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _plain(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)

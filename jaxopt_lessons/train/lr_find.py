@@ -79,10 +79,7 @@ class LearningRates(NamedTuple):
         Returns:
           The matplotlib ``Figure``, neither shown nor saved. Needs matplotlib.
         """
-        if ax is None:
-            figure, (ax,) = _figure.new_figure(height=3.0)
-        else:
-            figure = ax.figure
+        figure, ax = _figure.axes_on(ax)
         ax.plot(self.rates, self.losses, color="#999999", linewidth=1, label="loss")
         ax.plot(self.rates, self.smoothed, label="smoothed", **_figure.line_style(0))
         marks = {"minimum / 10": self.minimum / 10}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import jax
+from jaxopt_lessons.train import hosts
 
 LINE_SECONDS = 10.0
 """From one line of a log to the next, at least."""
@@ -34,7 +34,7 @@ def make_progress(show: bool | None, total: int | None, done: int = 0) -> Progre
       total: how many steps there are; None if nobody knows.
       done: how many are done already.
     """
-    if show is False or jax.process_index() != 0:
+    if show is False or not hosts.is_main():
         return None
     drawn = sys.stderr.isatty() or _in_notebook()
     if show is None and not drawn:

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxopt_lessons import _checks
-from jaxopt_lessons.train.chunks import CHUNK_SECONDS, MOST_STEPS
+from jaxopt_lessons.train.chunks import MOST_STEPS
 from jaxopt_lessons.train.cost import Cost
 from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.super_batches import power_of_two
+
+CHUNK_SECONDS = 0.25
+"""About how long a chunk takes: the host's part is small beside it, and a bar still moves."""
 
 LOOPS = ("auto", "scan", "steps")
 
@@ -38,7 +42,7 @@ class Length(NamedTuple):
         if self.chunk_steps is not None:
             return Pace(self.chunk_steps)
         fitting = int(CHUNK_SECONDS / max(cost_of_step.seconds(platform), 1e-9))
-        return Pace(min(MOST_STEPS, 1 << (max(fitting, 1).bit_length() - 1)))
+        return Pace(min(MOST_STEPS, power_of_two(fitting)))
 
 
 class Pace(NamedTuple):

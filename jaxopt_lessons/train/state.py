@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _errors, numerics, tree
+from jaxopt_lessons import _errors, _leaf, numerics, tree
 from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.types import Params, PyTree, State
 
@@ -84,7 +84,7 @@ def _as_array(path: Any, leaf: Any) -> jax.Array:
             "functions and settings out of the state, with equinox.partition(model, equinox.is_array) for instance."
         )
     array = jnp.asarray(leaf)
-    return array if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else array.astype(array.dtype)
+    return array if _leaf.is_key(array) else array.astype(array.dtype)
 
 
 def _as_parameter(path: Any, leaf: Any) -> jax.Array:
@@ -101,7 +101,7 @@ def _as_key(key: Any) -> jax.Array:
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(int(key))
     if isinstance(key, jax.Array):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if _leaf.is_key(key):
             return key
         if key.dtype == jnp.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(key)

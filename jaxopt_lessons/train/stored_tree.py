@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxopt_lessons import _checkpoint_checks, _errors
+from jaxopt_lessons._leaf import is_key
 from jaxopt_lessons.types import PyTree
 
 NUMBERS = {kind.__name__: kind for kind in (bool, int, float, complex, str)}
@@ -238,7 +239,7 @@ def _key_impl(like: Any) -> Any:
 
 def _to_plain(array: jax.Array) -> jax.Array:
     """The array that orbax writes in the place of this one."""
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if is_key(array):
         return _compiled(jax.random.key_data, None)(array)
     plain = _plain_dtype(array.dtype)
     if plain == array.dtype:

@@ -134,10 +134,7 @@ class SweepResult:
         lines: dict[tuple[Any, ...], list[int]] = {}
         for i, point in enumerate(self.points):
             lines.setdefault(tuple(item for item in point.items() if item[0] != x), []).append(i)
-        if ax is None:
-            figure, (ax,) = _figure.new_figure(height=3.0)
-        else:
-            figure = ax.figure
+        figure, ax = _figure.axes_on(ax)
         for number, (others, chosen) in enumerate(lines.items()):
             chosen = np.asarray(sorted(chosen, key=lambda i: self.points[i][x]))
             at = np.array([self.points[i][x] for i in chosen], float)

@@ -1,17 +1,12 @@
 """The example of figures: what it draws, and that the gallery's schedules are those it names."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from example_runs import EXAMPLES, load
 
 import jaxopt_lessons as jl
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "plot_schedules.py"
-SPECIFICATION = importlib.util.spec_from_file_location("plot_schedules", EXAMPLE)
-example = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(example)
+example = load("plot_schedules")
 
 
 def test_it_draws_two_figures(tmp_path, capsys):
@@ -20,7 +15,7 @@ def test_it_draws_two_figures(tmp_path, capsys):
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size > 20_000
-        assert (EXAMPLE.parent / "figures" / path.name).exists()
+        assert (EXAMPLES / "figures" / path.name).exists()
         assert str(path) in capsys.readouterr().out or path is not paths[0]
 
 

@@ -1,29 +1,21 @@
 """The example of a character model: it learns more than counting does, goes on to the same bits, and writes."""
 
-import contextlib
-import importlib.util
-import io
 import math
 import re
-import sys
-from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from example_runs import EXAMPLES, jax_as_it_comes, load
+from example_runs import train as train_example
 from training_problems import assert_near, assert_same, distance
 
 import jaxopt_lessons as jl
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "train_characters.py"
-sys.path.append(str(EXAMPLE.parent))  # It takes functions from its neighbour, as it does when it is run.
-SPECIFICATION = importlib.util.spec_from_file_location("train_characters", EXAMPLE)
-example = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(example)
+example = load("train_characters")
 
-TEXT = example.read(EXAMPLE.parent / "persuasion.txt")
+TEXT = example.read(EXAMPLES / "persuasion.txt")
 SMALL = {"WIDTH": 32, "LAYERS": 1, "HEADS": 2, "CONTEXT": 32, "EPOCH": 60}
 STEPS = 180
 
@@ -31,28 +23,15 @@ STEPS = 180
 @pytest.fixture(scope="module", autouse=True)
 def _settings_of_users():
     """A smaller model, and JAX as it comes."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        jax.numpy_rank_promotion("allow"),
-        jax.numpy_dtype_promotion("standard"),
-    ):
+    with pytest.MonkeyPatch.context() as patch, jax_as_it_comes():
         for name, value in SMALL.items():
             patch.setattr(example, name, value)
         yield
 
 
-class Run(NamedTuple):
-    out: jl.FitResult
-    printed: str
-    figure: Path
-
-
 def train(figure, *options):
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        out = example.main(
-            ["--steps", str(STEPS), "--learning-rate", "0.01", "--length", "40", "--figure", str(figure), *options]
-        )
-    return Run(out, printed.getvalue(), figure)
+    settings = ("--steps", str(STEPS), "--learning-rate", "0.01", "--length", "40")
+    return train_example(example, figure, *settings, *options)
 
 
 def sample_in(printed):
@@ -225,7 +204,7 @@ def test_parts_of_a_batch_are_the_batch(params, monkeypatch):
 def test_the_text_comes_back():
     numbers = np.concatenate([TEXT.train, TEXT.val])
     text = "".join(TEXT.characters[i] for i in numbers)
-    assert text == (EXAMPLE.parent / "persuasion.txt").read_text()
+    assert text == (EXAMPLES / "persuasion.txt").read_text()
     assert len(TEXT.val) == math.ceil(len(text) / 10)
 
 

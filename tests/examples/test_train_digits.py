@@ -1,25 +1,18 @@
 """The main example: what it learns, prints and draws, the files it reads, and the options it refuses."""
 
-import contextlib
 import gzip
-import importlib.util
-import io
 import itertools
 import re
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from example_runs import jax_as_it_comes, load, train
 
 import jaxopt_lessons as jl
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "train_digits.py"
-SPECIFICATION = importlib.util.spec_from_file_location("train_digits", EXAMPLE)
-example = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(example)
+example = load("train_digits")
 
 EPOCHS = 4
 LEARNT = 0.9
@@ -28,24 +21,15 @@ LEARNT = 0.9
 
 @pytest.fixture(scope="module", autouse=True)
 def _settings_of_users():
-    """An example is written for JAX as it comes, where a bias of shape [n] may be added to [batch, n]."""
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+    with jax_as_it_comes():
         yield
-
-
-class Run(NamedTuple):
-    out: jl.FitResult
-    printed: str
-    figure: Path
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """One run with the default options but fewer epochs."""
     figure = tmp_path_factory.mktemp("figures") / "digits.png"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        out = example.main(["--epochs", str(EPOCHS), "--figure", str(figure)])
-    return Run(out, printed.getvalue(), figure)
+    return train(example, figure, "--epochs", str(EPOCHS))
 
 
 def test_it_learns(run):

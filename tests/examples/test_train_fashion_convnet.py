@@ -1,26 +1,19 @@
 """The example of a convolutional network: it learns, goes on where it was stopped, finds its data."""
 
-import contextlib
 import gzip
-import importlib.util
-import io
 import re
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from example_runs import EXAMPLES, jax_as_it_comes, load
+from example_runs import train as train_example
 from training_problems import assert_same
 
 import jaxopt_lessons as jl
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "train_fashion_convnet.py"
-sys.path.append(str(EXAMPLE.parent))  # It takes functions from its neighbour, as it does when it is run.
-SPECIFICATION = importlib.util.spec_from_file_location("train_fashion_convnet", EXAMPLE)
-example = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(example)
+example = load("train_fashion_convnet")
 
 EPOCHS = 3
 LEARNT = 0.9
@@ -29,20 +22,12 @@ LEARNT = 0.9
 
 @pytest.fixture(scope="module", autouse=True)
 def _settings_of_users():
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+    with jax_as_it_comes():
         yield
 
 
-class Run(NamedTuple):
-    out: jl.FitResult
-    printed: str
-    figure: Path
-
-
 def train(figure, *options):
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        out = example.main(["--digits", "--epochs", str(EPOCHS), "--figure", str(figure), *options])
-    return Run(out, printed.getvalue(), figure)
+    return train_example(example, figure, "--digits", "--epochs", str(EPOCHS), *options)
 
 
 @pytest.fixture(scope="module")
@@ -180,5 +165,5 @@ def test_options(capsys):
     assert "argument --figure: there is no directory 'no/such/directory'" in capsys.readouterr().err
     options = example.parse([])
     assert (options.epochs, options.batch_size, options.figure.name) == (4, 128, "fashion_convnet.png")
-    assert options.figure.parent == EXAMPLE.parent / "figures"
+    assert options.figure.parent == EXAMPLES / "figures"
     assert example.parse(["--digits"]).figure.name == "digits_convnet.png"

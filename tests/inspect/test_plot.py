@@ -1,6 +1,5 @@
 """``plot`` draws what the schedules say: the numbers are read back from the axes."""
 
-import builtins
 import warnings
 
 import jax
@@ -210,15 +209,8 @@ def test_errors(call, error, message):
     assert message in str(raised.value)
 
 
-def test_without_matplotlib(monkeypatch):
-    original = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib(uninstalled):
+    uninstalled("matplotlib")
     with pytest.raises(ImportError, match="plot needs matplotlib: pip install matplotlib"):
         jl.plot(RATE)
 

@@ -1,6 +1,5 @@
 """Trials of Optuna in lanes are the trials that Optuna would run one after the other."""
 
-import builtins
 import logging
 
 import jax
@@ -301,14 +300,7 @@ def test_several_objectives_need_several_metrics():
         call(random_study(directions=["minimize", "maximize"]))
 
 
-def test_without_optuna(monkeypatch):
-    original = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "optuna":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_optuna(uninstalled):
+    uninstalled("optuna")
     with pytest.raises(ImportError, match="^optuna_sweep needs optuna: pip install optuna"):
         jl.optuna_sweep(None, parabola, TOY, trials=1)

@@ -4,6 +4,7 @@ import io
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 from training_problems import example_loss, network, regression
@@ -202,7 +203,7 @@ def test_lines_say_no_total_where_nobody_knows_it(capsys, clock):
 
 
 def test_only_the_first_process_draws(monkeypatch, capsys):
-    monkeypatch.setattr(progress_module.jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
     assert make_progress(True, 3) is None
     assert capsys.readouterr().err == ""
 

@@ -1,6 +1,5 @@
 """A sweep is the loop over its points and seeds, however it is laid out, and one program."""
 
-import builtins
 import functools
 import pickle
 
@@ -299,15 +298,8 @@ def test_on_given_axes_and_to_a_file(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 5_000
 
 
-def test_without_matplotlib(monkeypatch):
-    original = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib(uninstalled):
+    uninstalled("matplotlib")
     with pytest.raises(ImportError, match="plot needs matplotlib: pip install matplotlib"):
         lanes_of([[1.0]]).plot()
 
