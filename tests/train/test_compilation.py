@@ -124,3 +124,69 @@ def test_a_counted_function_has_its_own_name_and_passes_keywords():
     assert "pjit" in str(jax.make_jaxpr(lambda x: raise_to(x, power=2))(1.0)) or "jit" in str(
         jax.make_jaxpr(lambda x: raise_to(x, power=2))(1.0)
     )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Why something was compiled again
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_compiled_for_the_first_time_needs_no_reason():
+    with compilation.count() as compiled:
+        counted_double()(jnp.ones(2))
+    assert (compiled, compiled.again) == (["double"], [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (({"a": jnp.ones(3)},), "x['a'] was float32[2], is float32[3]"),
+        (({"a": jnp.ones(2, jnp.int32)},), "x['a'] was float32[2], is int32[2]"),
+        (({"b": jnp.ones(2)},), "x['a'] is gone; x['b'] is new"),
+    ],
+)
+def test_another_argument_is_named(arguments, reason):
+    @compilation.counted()
+    def double(x):
+        return jax.tree.map(lambda leaf: 2 * leaf, x)
+
+    double({"a": jnp.ones(2)})
+    with compilation.count() as outer, compilation.count() as compiled:
+        double(*arguments)
+    assert compiled.again == outer.again == [f"double was compiled again: {reason}"]
+
+
+def test_another_sharding_is_named():
+    @compilation.counted()
+    def double(x):
+        return 2 * x
+
+    mesh = jax.make_mesh((8,), ("data",))
+    double(jnp.ones(8))
+    with compilation.count() as compiled:
+        double(jax.device_put(jnp.ones(8), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))))
+    assert len(compiled) == len(compiled.again) == 1
+    assert compiled.again[0].startswith("double was compiled again: x was on no certain device, is NamedSharding(")
+
+
+def test_many_differences_are_counted():
+    @compilation.counted()
+    def double(x):
+        return [2 * leaf for leaf in x]
+
+    double([jnp.ones(2)] * 5)
+    with compilation.count() as compiled:
+        double([jnp.ones(3)] * 5)
+    assert compiled.again[0].endswith("x[2] was float32[2], is float32[3], and 2 more")
+
+
+def test_functions_that_share_what_is_known_are_compared():
+    known = {}
+    first, second = (compilation.counted(known)(function) for function in (lambda x: x + 1, lambda x: x + 2))
+    first(jnp.ones(2))
+    with compilation.count() as compiled:
+        second(jnp.ones(2))
+    assert (len(compiled), compiled.again) == (1, [])
+    with compilation.count() as compiled:
+        second(jnp.ones(3))
+    assert len(compiled.again) == 1

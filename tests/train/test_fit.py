@@ -382,6 +382,56 @@ def test_long_epochs_need_few_programs():
         assert found == lengths or batches_in_epoch == 5
 
 
+def test_a_run_says_what_was_compiled_again_and_why():
+    def loss(params, batch):
+        return example_loss(params, batch)
+
+    step, state = jl.make_step(loss, SGD), jl.init_state(network(), SGD)
+    assert fit(step=step, state=state, steps=2).recompiled == ()
+    assert fit(step=step, state=state, steps=1).recompiled == ()  # another length of chunk is no other argument
+    again = fit(regression(12), step=step, state=state, steps=2)
+    assert again.compiles > 0
+    assert again.recompiled[0].startswith(
+        "run_chunk was compiled again: batches.data[0] was float32[11, 3], is float32[12"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps that are no loop
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def convolution_loss(params, batch):
+    x, y = batch
+    return (jnp.tanh(jax.lax.conv(x[:, None, :, None], params["kernel"], (1, 1), "SAME")).mean((1, 2, 3)) - y) ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "options", "expected"),
+    [
+        (convolution_loss, {}, {(1, False)}),
+        (convolution_loss, {"chunk_steps": 2}, {(1, False)}),
+        (convolution_loss, {"loop": "scan"}, {(2, True)}),
+        (example_loss, {}, {(2, True)}),
+        (example_loss, {"loop": "steps"}, {(1, False)}),
+        (example_loss, {"chunk_steps": 1}, {(1, True)}),
+    ],
+)
+def test_convolutions_are_not_left_in_a_loop_on_a_cpu(loss_fn, options, expected, monkeypatch):
+    assert jax.default_backend() == "cpu"
+    chunks = set()
+    run = Compiled.run_in_memory
+
+    def spy(compiled, state, batches, length, tail, in_loop):
+        chunks.add((length, in_loop))
+        return run(compiled, state, batches, length, tail, in_loop)
+
+    monkeypatch.setattr(Compiled, "run_in_memory", spy)
+    params = {"kernel": np.ones((2, 1, 3, 1), np.float32)} if loss_fn is convolution_loss else network()
+    fit(step=jl.make_step(loss_fn, SGD), state=jl.init_state(params, SGD), steps=2, **options)
+    assert chunks == expected
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Steps of one's own
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """``fit`` on data that is not in the device's memory: iterables, functions, iterators, and files."""
 
+import itertools
 import threading
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from training_problems import REMAINDERS, assert_near, assert_same, example_loss, network, noisy_loss, regression
 
 import jaxopt_lessons as jl
+from jaxopt_lessons.train.programs import Compiled
 
 DATA = regression(11)
 ADAM = jl.adam(0.05)
@@ -56,6 +58,32 @@ def test_a_stream_is_the_run_on_its_arrays(data):
 @pytest.mark.parametrize("chunk_steps", [1, 2, 3])
 def test_the_length_of_chunks_changes_nothing(chunk_steps):
     assert_same(fit(batches, epochs=3, chunk_steps=chunk_steps).state, fit(batches, epochs=3).state)
+
+
+def test_no_epoch_is_begun_that_is_not_asked_for():
+    """Where nobody knows how many batches an epoch has."""
+    opened = []
+
+    def noted(epoch):
+        opened.append(epoch)
+        return batches()
+
+    fit(noted, epochs=2)
+    assert opened == [0, 1]
+
+
+def test_a_stream_is_cut_where_observers_look_into_few_lengths(monkeypatch):
+    lengths = []
+    run = Compiled.run_given
+
+    def spy(compiled, state, batches, masks, in_loop):
+        lengths.append(len(batches[0]))
+        return run(compiled, state, batches, masks, in_loop)
+
+    monkeypatch.setattr(Compiled, "run_given", spy)
+    alike = itertools.repeat(tuple(x[:4] for x in DATA))
+    fit(alike, steps=30, observers=[jl.Lambda(lambda run: None, every=jl.Every(steps=10))])
+    assert lengths == [1, 1, 8, 10, 10]
 
 
 def test_a_second_run_goes_on_where_the_first_ended():
