@@ -389,7 +389,7 @@ def test_a_run_says_what_was_compiled_again_and_why():
     step, state = jl.make_step(loss, SGD), jl.init_state(network(), SGD)
     assert fit(step=step, state=state, steps=2).recompiled == ()
     assert fit(step=step, state=state, steps=1).recompiled == ()  # another length of chunk is no other argument
-    again = fit(regression(12), step=step, state=state, steps=2)
+    again = fit(regression(12), step=step, state=state, steps=3)  # and that in a program that is new
     assert again.compiles > 0
     assert again.recompiled[0].startswith(
         "run_chunk was compiled again: batches.data[0] was float32[11, 3], is float32[12"

@@ -47,6 +47,21 @@ def test_a_chunk_calls_nothing_back():
     assert [name for name in primitives(jaxpr.jaxpr) if "callback" in name]  # the control
 
 
+@pytest.mark.parametrize(("length", "in_loop", "loops"), [(3, True, {"scan"}), (1, True, {"while"}), (1, False, set())])
+@pytest.mark.parametrize("source", ["memory", "stream"])
+def test_every_chunk_is_a_loop_unless_it_must_not_be(source, length, in_loop, loops):
+    """Of one turn too, where the compiler must not see that it is one; a convolution is in no loop at all."""
+    step = jl.make_step(example_loss, jl.sgd(0.1))
+    state, compiled = jl.init_state(network(), step), Compiled(step)
+    if source == "memory":
+        batches = jl.minibatches(DATA, 8, shuffle=False)
+        run = lambda state: compiled.run_in_memory(state, batches, length, False, in_loop)
+    else:
+        given = jax.tree.map(lambda x: jnp.asarray(x[: 8 * length]).reshape(length, 8, *x.shape[1:]), DATA)
+        run = lambda state: compiled.run_given(state, given, None, in_loop)
+    assert primitives(jax.make_jaxpr(run)(state).jaxpr) & {"scan", "while"} == loops
+
+
 @pytest.mark.parametrize("source", ["memory", "stream"])
 def test_no_array_stays_on_the_device_with_more_steps_or_more_runs(source):
     step = jl.make_step(noisy_loss, ADAM)
