@@ -48,6 +48,7 @@ OPTIONAL = {
     "sklearn",
     "torch",
     "pandas",
+    "vega_datasets",
     "optuna",
     "tensorboard",
 }
