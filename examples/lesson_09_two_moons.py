@@ -298,9 +298,9 @@ if EPOCHS == 5000:
         assert abs(ours - published) < (1e-9 if name == "Adam" else 1e-13)
 
 # %% [markdown]
-# Momentum is no faster than gradient descent here. The steps are small, so ten gradients in a row are nearly the same,
-# and their average is what they are. Adam's step is about 0.0007 long in each parameter whatever the gradient is; it
-# has found in 1,000 epochs what the others have not found in 10,000.
+# Momentum is no faster than gradient descent here. The parameters hardly move in ten updates, so an average of ten
+# gradients goes where the ten would have gone one by one. Adam's step is about 0.0007 long in each parameter however
+# small the gradient is; it has found in 1,000 epochs what the others have not found in 10,000.
 #
 # ## Where was `eps`?
 #
