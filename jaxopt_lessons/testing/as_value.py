@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons._value import Value
-from jaxopt_lessons.testing.subject import Failed, NotApplicable, Subject, brief
+from jaxopt_lessons.testing.subject import Failed, NotApplicable, Subject, brief, equal
 
 
 def only_of_a_value(s: Subject) -> None:
@@ -23,10 +23,10 @@ def unknown_extras_are_accepted(s: Subject) -> None:
     only_of_a_value(s)
     params, g = s.wide, s.gradients(s.wide)
     state = s.init(params)
-    updates, _ = s.step(g, state, params)
-    extra = {"an_argument_of_another": None, "value": jnp.float32(1.0), **s.extra(params)}
-    with_more, _ = jax.jit(lambda g, state: s.tx.update(g, state, params, **extra))(g, state)
-    s.close("with more keyword arguments the update", with_more, updates, "without")
+    updates, _ = s.update(g, state, params)
+    more = {"an_argument_of_another": None, "value": jnp.float32(1.0), **s.extra(params)}
+    with_more, _ = s.tx.update(g, state, params, **more)
+    equal("with more keyword arguments the update", with_more, updates, "without")
 
 
 def prints_and_compares(s: Subject) -> None:

@@ -17,7 +17,15 @@ from jaxopt_lessons.core import GradientTransformation, as_transformation, pair_
 from jaxopt_lessons.inspect import rules
 from jaxopt_lessons.testing import as_value, counters, dtypes, programs, states, trees, values
 from jaxopt_lessons.testing.report import FAILED, NOT_APPLICABLE, PASSED, Report, Row
-from jaxopt_lessons.testing.subject import Failed, NotApplicable, Subject, brief, default_params, trainable
+from jaxopt_lessons.testing.subject import (
+    Failed,
+    NotApplicable,
+    Subject,
+    brief,
+    default_core,
+    default_params,
+    trainable,
+)
 from jaxopt_lessons.types import Params
 
 Property = Callable[[Subject], None]
@@ -47,11 +55,11 @@ def check_optimizer(
       tx: the optimizer, of this library, optax or one's own: a transformation, or a pair of functions.
       params: parameters to try it on, a tree of arrays, for an optimizer that fits only some (by names in a mask, for
         instance). Leaves that cannot be trained are left out. By default a small tree that has matrices, vectors, a
-        number, a leaf without entries, None and half precision. Some properties are asked with small trees of their own.
+        number, a leaf without entries, None and half precision. Some properties are asked with trees of their own.
       extra: the keyword arguments of ``update``: a dict, or a function ``extra(params)`` that returns it. By default
         they are found out, by trial: none; ``value=`` (a loss of 1); ``value=``, ``grad=`` and ``value_fn=``.
-      except_: properties that the optimizer cannot have, by name, with the reasons. They are asked all the same: one that
-        holds is a failure, since its reason is out of date.
+      except_: properties that the optimizer cannot have, by name, with the reasons. They are asked all the same: one
+        that holds is a failure, since its reason is out of date.
       only: names of the properties to ask for; by default all.
       tolerance: how far numbers that come from two programs may be apart, relative to the largest entry of a leaf.
 
@@ -71,7 +79,7 @@ def check_optimizer(
     >>> report.passed, report["vmap_equals_loop"].outcome
     (False, 'passed')
     >>> print(report.failures[0].message)
-    the gradient at 'dense/bias' has a scalar: expected an error; update returned float32[3], float32[3,2], float32[2,2] instead.
+    the gradient at 'dense/bias' is a scalar: expected an error, update returned float32[3], float32[3,2], ...
     """
     names = list(PROPERTIES)
     chosen = names if only is None else _checks.some_of("check_optimizer", "only", only, names)
@@ -113,13 +121,20 @@ def make_subject(
     tolerance: float = 1e-6,
 ) -> Subject:
     made = as_transformation("check_optimizer", tx)
+    core = default_core() if params is None else None
     params = default_params() if params is None else trainable(params)
     if not any(leaf.size for leaf in jax.tree.leaves(params)):
         raise ValueError("check_optimizer: params has no array with numbers to train.")
     if extra is not None and not callable(extra) and not isinstance(extra, Mapping):
         raise TypeError(f"check_optimizer: extra must be a dict or a function of the parameters; got {extra!r}.")
-    given = extra if callable(extra) else (lambda _: extra) if extra is not None else _found_extra(made, params)
-    return Subject(made, params, given, tolerance=tolerance, is_value=not made.made_by(pair_of_functions))
+    given = (
+        extra
+        if callable(extra)
+        else (lambda _: extra)
+        if extra is not None
+        else _found_extra(made, params if core is None else core)
+    )
+    return Subject(made, params, given, core=core, tolerance=tolerance, is_value=not made.made_by(pair_of_functions))
 
 
 def _found_extra(tx: GradientTransformation, params: Params) -> Callable[[Params], Mapping[str, Any]]:

@@ -77,7 +77,10 @@ class Report(NamedTuple):
         given = f" (update was called with {', '.join(f'{name}=' for name in self.called_with)})"
         title = f"{self.optimizer}{given if self.called_with else ''}: {', '.join(counts)}"
         failed = [Line(0, row.name, f"{row.promise} {row.message}") for row in self.failures]
-        absent = [Line(0, row.name, row.message) for row in self.of(NOT_APPLICABLE)]
+        absent, seen = [], ""
+        for row in self.of(NOT_APPLICABLE):
+            absent.append(Line(0, row.name, row.message if row.message != seen else "the same"))
+            seen = row.message
         passed = [Line(0, row.name, row.promise) for row in self.of(PASSED)]
         sections = (("Failed", failed), ("Not applicable", absent), ("Passed", passed))
         return (Section(title), *(Section(name, tuple(lines)) for name, lines in sections if lines))

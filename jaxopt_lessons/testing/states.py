@@ -13,40 +13,47 @@ from jaxopt_lessons.testing.subject import (
     NotApplicable,
     Subject,
     brief,
+    finite,
     form,
-    moved,
     pairs,
     place,
     raises,
     same_form,
+    same_structure,
     shown,
 )
 
 
 def runs(s: Subject) -> None:
-    """init and update run on these parameters, compiled."""
+    """init and update run on float32 parameters, compiled."""
+    updates, _ = s.step(s.gradients(s.wide), s.init(s.wide), s.wide)
+    same_structure("the update", updates, s.wide, "the parameters")
+
+
+def mixed_trees(s: Subject) -> None:
+    """A tree with numbers, leaves without entries, None and several dtypes gets finite updates of its own form."""
     updates, _ = s.step(s.gradients(s.params), s.init(s.params), s.params)
-    if jax.tree.structure(updates) != jax.tree.structure(s.params):
-        raise Failed(f"the updates have the structure {jax.tree.structure(updates)}, the parameters another.")
+    same_structure("the update", updates, s.params, "the parameters")
+    finite("the update", updates)
 
 
 def init_needs_shapes_only(s: Subject) -> None:
     """init works on shapes, under jax.eval_shape, and makes the same state as of arrays."""
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), s.params)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), s.wide)
     abstract = jax.eval_shape(s.init, shapes)
-    same_form("the state", abstract, s.init(s.params), "of arrays")
+    same_form("the state", abstract, s.init(s.wide), "of arrays")
 
 
 def state_is_made_of_arrays(s: Subject) -> None:
     """Every leaf of the state is an array: no Python number, no function."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(s.init(s.params)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(s.init(s.wide)):
         if not isinstance(leaf, (jax.Array, np.ndarray)):
             raise Failed(f"{place('the state', path)} is {describe(leaf)}; expected an array.")
 
 
 def state_owns_its_arrays(s: Subject) -> None:
     """No array of a new state is one of the parameters: both can be donated to the first step."""
-    params = jax.tree.map(jnp.copy, s.wide)
+    params = s.cast(jnp.float32)  # arrays of their own
     state = s.init(params)
     owners = {}
     for what, values in (("the parameter", params), ("the state", state)):
@@ -58,13 +65,9 @@ def state_owns_its_arrays(s: Subject) -> None:
                 )
             owners[id(leaf)] = place(what, path)
 
-    def step(gradients, params, state):
-        updates, state = s.update(gradients, state, params)
-        return moved(params, updates), state
-
     with warnings.catch_warnings():  # that a donated buffer was of no use
         warnings.simplefilter("ignore")
-        jax.block_until_ready(jax.jit(step, donate_argnums=(1, 2))(s.gradients(params), params, state))
+        jax.block_until_ready(jax.jit(jax.lax.optimization_barrier, donate_argnums=0)((params, state)))
 
 
 def state_keeps_its_form(s: Subject) -> None:
@@ -94,8 +97,10 @@ def state_of_other_params_is_refused(s: Subject) -> None:
     params = s.wide
     if not any(leaf.shape for leaf in jax.tree.leaves(s.init(params))):
         raise NotApplicable("no array of the state has an axis.")
-    longer = jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0] + 1, *leaf.shape[1:])) if leaf.ndim else leaf, params)
-    flat = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:-1], 1)) if leaf.ndim else leaf, params)
+    longer = jax.tree.map(
+        lambda leaf: np.zeros((leaf.shape[0] + 1, *leaf.shape[1:]), np.float32) if leaf.ndim else leaf, params
+    )
+    flat = jax.tree.map(lambda leaf: np.zeros((*leaf.shape[:-1], 1), np.float32) if leaf.ndim else leaf, params)
     others = {"a longer first axis": longer, "1 as the last axis": flat, "another structure": {"other": params}}
     for name, other in others.items():
         state = s.init(other)
@@ -122,6 +127,7 @@ def missing_params_are_named(s: Subject) -> None:
 
 PROPERTIES = (
     runs,
+    mixed_trees,
     init_needs_shapes_only,
     state_is_made_of_arrays,
     state_owns_its_arrays,

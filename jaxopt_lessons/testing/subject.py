@@ -5,7 +5,7 @@ The compiled step is shared by all properties that need the same trees: most of 
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,19 +30,27 @@ class NotApplicable(Exception):  # noqa: N818
 
 
 def default_params() -> Params:
-    """A small tree with what trees of parameters have: matrices, vectors, a number, no entries, None, half precision."""
+    """What trees of parameters have: matrices, vectors, a number, no entries, None, half precision."""
     return {
-        "dense": {"kernel": filled((3, 2), 0), "bias": filled((3,), 1)},
-        "stack": [filled((), 2), None, jnp.zeros((0, 3)), filled((2, 1, 3), 3)],
+        **default_core(),
+        "stack": [filled((), 2), None, filled((0, 3), 3)],
         "half": {"bfloat16": filled((4,), 4, jnp.bfloat16), "float16": filled((2, 2), 5, jnp.float16)},
     }
 
 
+def default_core() -> Params:
+    """The part of it on which numbers are compared: every program that is compiled for it takes its time."""
+    return {"dense": {"kernel": filled((3, 2), 0), "bias": filled((3,), 1)}, "none": None}
+
+
 def filled(shape: tuple[int, ...], seed: int, dtype: Any = jnp.float32) -> jax.Array:
     """Numbers of a normal distribution, none of them near 0, so that no update of them is 0 by chance."""
-    rng = np.random.default_rng(seed)
-    values = rng.standard_normal(shape)
-    return jnp.asarray(np.where(values < 0, values - 0.1, values + 0.1).astype(np.float32)).astype(dtype)
+    values = np.random.default_rng(seed).standard_normal(shape)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        values = values + 1j * np.random.default_rng(seed + 1000).standard_normal(shape)
+    else:
+        values = np.where(values < 0, values - 0.1, values + 0.1)
+    return jnp.asarray(np.asarray(values).astype(dtype))
 
 
 class Subject:
@@ -51,10 +59,11 @@ class Subject:
     Args:
       tx: the optimizer.
       params: its parameters: a tree of arrays, and None.
+      core: the part of them on which numbers are compared; by default all.
       extra: ``extra(params)``, the keyword arguments of ``update``.
       tolerance: relative difference of numbers that should be equal, and come from different programs.
       is_value: whether the optimizer was made by ``@gradient_transformation``.
-      elementwise: whether the tolerance is relative to every entry, and not to the largest one of a leaf.
+      strict: whether the tolerance is relative to every entry, and not to the largest one of a leaf.
     """
 
     def __init__(
@@ -63,12 +72,14 @@ class Subject:
         params: Params,
         extra: Callable[[Params], Mapping[str, Any]] = lambda params: {},
         *,
+        core: Params | None = None,
         tolerance: float = 1e-6,
         is_value: bool = True,
-        elementwise: bool = False,
+        strict: bool = False,
     ):
         self.tx, self.params, self.extra = tx, params, extra
-        self.tolerance, self.is_value, self.elementwise = tolerance, is_value, elementwise
+        self.core = params if core is None else core
+        self.tolerance, self.is_value, self.strict = tolerance, is_value, strict
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -111,26 +122,31 @@ class Subject:
     # -- trees --------------------------------------------------------------------------------------------------------
 
     def cast(self, dtype: Any) -> Params:
-        """The parameters in one dtype; complex ones stay complex."""
+        """The core of the parameters in one dtype; complex ones stay complex."""
 
         def one(leaf: jax.Array) -> jax.Array:
-            return leaf.astype(jnp.complex64) if jnp.iscomplexobj(leaf) else leaf.astype(dtype)
+            return jnp.asarray(np.asarray(leaf).astype(jnp.complex64 if jnp.iscomplexobj(leaf) else dtype))
 
-        return jax.tree.map(one, self.params)
+        return jax.tree.map(one, self.core)
 
     @functools.cached_property
     def wide(self) -> Params:
-        """The parameters in float32."""
+        """The core of the parameters in float32."""
         return self.cast(jnp.float32)
 
     def gradients(self, like: Params, seed: int = 0) -> Updates:
         """Random gradients with the shapes and dtypes of ``like``; no entry is near 0."""
         leaves, structure = jax.tree.flatten(like)
-        made = [filled(leaf.shape, 100 * (seed + 1) + i).astype(leaf.dtype) for i, leaf in enumerate(leaves)]
+        made = [filled(np.shape(leaf), 100 * (seed + 1) + i, leaf.dtype) for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(structure, made)
 
+    @functools.cached_property
+    def least(self) -> Params:
+        """Parameters in float32 for the programs that take longest to compile: one leaf, or those that were given."""
+        return self.wide if self.core is self.params else {"w": filled((3, 2), 0)}
+
     def fill(self, like: Params, value: float) -> Updates:
-        return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), like)
+        return jax.tree.map(lambda leaf: jnp.asarray(np.full(leaf.shape, value).astype(leaf.dtype)), like)
 
     def paths(self, like: Params) -> list[tuple[Any, jax.Array]]:
         """The leaves that have entries, with their paths."""
@@ -142,14 +158,15 @@ class Subject:
 
     # -- comparisons --------------------------------------------------------------------------------------------------
 
-    def close(self, what: str, actual: PyTree, expected: PyTree, than: str) -> None:
+    def close(self, what: str, actual: PyTree, expected: PyTree, than: str, tolerance: float | None = None) -> None:
         """Fails at the first leaf that differs by more than the tolerance."""
+        tolerance = self.tolerance if tolerance is None else tolerance
         same_structure(what, actual, expected, than)
         for path, a, e in pairs(actual, expected):
             a, e = wide(a), wide(e)
-            allowed = self.tolerance * np.abs(e)
-            if not self.elementwise and e.size:
-                allowed = self.tolerance * np.max(np.abs(np.where(np.isfinite(e), e, 0)))
+            allowed = tolerance * np.abs(e)
+            if not self.strict and e.size:
+                allowed = tolerance * np.max(np.abs(np.where(np.isfinite(e), e, 0)))
             both_odd = (np.isnan(a) & np.isnan(e)) | (a == e) if e.dtype.kind in "fc" else a == e
             with np.errstate(invalid="ignore"):
                 bad = ~(both_odd | (np.abs(a - e) <= allowed + 1e-30)) if e.dtype.kind in "fc" else ~both_odd
@@ -229,8 +246,9 @@ def raises(what: str, function: Callable[..., Any], *arguments: Any) -> Exceptio
         result = jax.eval_shape(function, *arguments)
     except Exception as error:
         return error
-    leaves = ", ".join(shown(form(leaf)) for leaf in jax.tree.leaves(result[0])[:3])
-    raise Failed(f"{what}: expected an error; update returned {leaves or 'no arrays'} instead.")
+    leaves = [shown(form(leaf)) for leaf in jax.tree.leaves(result[0])]
+    returned = ", ".join(leaves[:2]) + (", ..." if len(leaves) > 2 else "")
+    raise Failed(f"{what}: expected an error, update returned {returned or 'no arrays'}")
 
 
 def brief(error: BaseException, length: int = 200) -> str:
@@ -241,10 +259,6 @@ def brief(error: BaseException, length: int = 200) -> str:
 
 def moved(params: Params, updates: Updates) -> Params:
     return apply_updates(params, updates)
-
-
-def refused(reason: str) -> NoReturn:
-    raise NotApplicable(reason)
 
 
 def trainable(params: Params) -> Params:

@@ -136,7 +136,7 @@ HUGE = ((jnp.float32, 1e20), (jnp.float16, 300.0))
 
 def huge(g: Updates, size: float) -> Updates:
     """Gradients of this size, with the signs of ``g``."""
-    return jax.tree.map(lambda leaf: jnp.where(leaf < 0, -size, size).astype(leaf.dtype), g)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.where(wide(leaf) < 0, -size, size).astype(leaf.dtype)), g)
 
 
 def nan_gradients_stay_where_they_are(s: Subject) -> None:
@@ -155,7 +155,9 @@ def spoilt(s: Subject, bad: float) -> tuple[Any, Any, Updates, Updates]:
     g = s.gradients(s.wide)
     path, leaf = max(s.paths(g), key=lambda item: item[1].size)
     where = (0,) * leaf.ndim
-    return path, where, g, s.replaced(g, path, leaf.at[where].set(bad))
+    wrong = np.array(leaf)
+    wrong[where] = bad
+    return path, where, g, s.replaced(g, path, jnp.asarray(wrong))
 
 
 def stay_where_they_are(s: Subject, bad: float) -> None:
@@ -215,7 +217,7 @@ def all_finite(values: Any) -> bool:
 
 def leaves_move_the_same_way(s: Subject) -> None:
     """All leaves go against their gradients, or all along them: none climbs while the others descend."""
-    params = jax.tree.map(lambda leaf: 0.01 * leaf, s.wide)
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf) * np.float32(0.01)), s.wide)
     g = s.gradients(params)
     every, _ = s.run(params, [g] * 5)
     ways = {}
