@@ -127,14 +127,12 @@ def make_subject(
         raise ValueError("check_optimizer: params has no array with numbers to train.")
     if extra is not None and not callable(extra) and not isinstance(extra, Mapping):
         raise TypeError(f"check_optimizer: extra must be a dict or a function of the parameters; got {extra!r}.")
-    given = (
-        extra
-        if callable(extra)
-        else (lambda _: extra)
-        if extra is not None
-        else _found_extra(made, params if core is None else core)
-    )
-    return Subject(made, params, given, core=core, tolerance=tolerance, is_value=not made.made_by(pair_of_functions))
+    if extra is None:
+        given = _found_extra(made, params if core is None else core)
+    else:
+        given = extra if callable(extra) else lambda _: extra
+    is_value = not made.made_by(pair_of_functions)
+    return Subject(made, params, given, core=core, tolerance=tolerance, is_value=is_value)
 
 
 def _found_extra(tx: GradientTransformation, params: Params) -> Callable[[Params], Mapping[str, Any]]:
