@@ -21,9 +21,9 @@ def around(update=None, init=None, inner=GOOD):
     return init or inner.init, update or inner.update
 
 
-def stateless(rule, *, on=jax.tree.map):
+def stateless(rule, **options):
     """An optimizer without a state and without checks: ``rule(gradient)``."""
-    return lambda params: (), lambda g, state, params=None: (on(rule, g), state)
+    return lambda params: (), lambda g, state, params=None: (jax.tree.map(rule, g, **options), state)
 
 
 def with_memory(first, rule):
@@ -58,11 +58,6 @@ def changed_updates(change):
 def heavy_ball(g, m):
     m = 0.9 * m + g
     return -0.1 * m, m
-
-
-def kept_as_gradients(g, state, params=None):
-    updates, state = GOOD.update(g, state, params)
-    return updates, jax.tree.map(lambda m, g: m.astype(g.dtype), state, type(state)(*((g,) if len(state) == 1 else ())))
 
 
 def divided_by_the_norm(updates, g, params):
@@ -202,10 +197,13 @@ BROKEN = {
         r"\(float16\) the state at 'dense/bias' is float16\[3\]; expected float32",
     ),
     "x64_does_not_change_float32": (
-        stateless(lambda g: -jnp.asarray(0.1) * g),
+        stateless(lambda g: -jnp.asarray(np.float64(0.1)) * g),
         r"the update at 'dense/bias' is float64\[3\]; expected no 64 bits",
     ),
-    "python_numbers_do_not_retrace": (with_memory(jnp.zeros_like, heavy_ball), "'a' is .* a weak type"),
+    "python_numbers_do_not_retrace": (
+        with_memory(jnp.zeros_like, heavy_ball),
+        r"at 'a' is float32\[\] \(a weak type\)",
+    ),
     "complex_params_are_pairs": (stateless(lambda g: -g / (1 + jnp.abs(g))), "the third complex update, in pairs"),
     "none_stays_none": (
         stateless(
@@ -322,3 +320,109 @@ def test_a_good_optimizer_passes():
     assert report.passed, report
     assert {row.name for row in report.rows} == {*PROPERTIES}
     report.raise_if_failed()
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+TWO = ["vmap_equals_loop", "state_keeps_its_form"]
+PLAIN = with_memory(jnp.zeros_like, heavy_ball)
+
+
+def test_the_report_of_failures():
+    report = check_optimizer(PLAIN, only=TWO)
+    assert not report.passed
+    assert [row.name for row in report.rows] == TWO[::-1]  # in the order of the contract
+    assert [row.name for row in report.failures] == ["state_keeps_its_form"]
+    assert report["vmap_equals_loop"].outcome == "passed"
+    assert "1 passed, 1 failed, 0 not applicable" in str(report)
+    assert "Three sets of parameters under vmap are three runs." in str(report)
+    assert report.failures[0].message in " ".join(str(report).split())
+    assert all(len(line) <= 100 for line in str(report).splitlines()[1:])
+    assert repr(report) == str(report)
+    assert "state_keeps_its_form" in report._repr_html_()
+    with pytest.raises(AssertionError, match="state_keeps_its_form"):
+        report.raise_if_failed()
+    with pytest.raises(KeyError, match="no property 'runs' was asked for"):
+        report["runs"]
+
+
+def test_every_property_has_a_row_and_a_promise():
+    report = check_optimizer(around(lambda g, state, params=None: 1 / 0))
+    assert [row.name for row in report.rows] == [*PROPERTIES]
+    assert all(row.promise.endswith(".") for row in report.rows)
+    assert report.rows[0].outcome == "failed"
+    assert {row.outcome for row in report.rows[1:]} == {"not applicable"}
+    assert {row.message for row in report.rows[1:]} == {"update does not run: see runs."}
+
+
+def test_an_exception_is_asked_for_all_the_same():
+    report = check_optimizer(PLAIN, only=TWO, except_={"state_keeps_its_form": "float32 is all that it sees"})
+    assert report.passed
+    row = report["state_keeps_its_form"]
+    assert (row.outcome, row.message) == ("not applicable", "except_: float32 is all that it sees")
+    report = check_optimizer(PLAIN, only=TWO, except_={"vmap_equals_loop": "a guess"})
+    assert "it holds: take it out" in report["vmap_equals_loop"].message
+    assert report["vmap_equals_loop"].outcome == "failed"
+
+
+def test_properties_of_values_do_not_apply_to_a_pair():
+    report = check_optimizer(PLAIN, only=["pickles", "hyperparameters_are_checked"])
+    assert report.passed
+    assert {row.outcome for row in report.rows} == {"not applicable"}
+    assert str(report).count("a plain pair of functions is no value") == 1
+
+
+def test_a_local_factory_is_not_pickled():
+    @jl.gradient_transformation
+    def local(rate: NonNegative = 0.1):
+        return GOOD.init, GOOD.update
+
+    (row,) = check_optimizer(local(), only=["pickles"]).rows
+    assert (row.outcome, row.message[-38:]) == ("not applicable", "local is not at the top of a module.")
+
+
+def test_extra_arguments_are_found():
+    report = check_optimizer(jl.polyak_sgd(), only=["runs"])
+    assert report.called_with == ("value",)
+    assert "(update was called with value=)" in str(report)
+    assert check_optimizer(GOOD, only=["runs"]).called_with == ()
+    seen = []
+
+    def update(g, state, params=None, *, losses):
+        seen.append(losses)
+        return GOOD.update(g, state, params)
+
+    assert check_optimizer(around(update), only=["runs"], extra={"losses": 3.0}).passed
+    assert check_optimizer(
+        around(update), only=["runs"], extra=lambda p: {"losses": jax.tree.leaves(p)[0].shape}
+    ).passed
+    assert seen[0] == 3.0
+    assert seen[-1] == (3,)
+    with pytest.raises(ValueError, match=r"sophia needs obj_fn: call check_optimizer\(tx, extra=\{'obj_fn': ...\}\)"):
+        check_optimizer(jl.sophia(0.1))
+
+
+def test_params_of_ones_own():
+    tx = jl.freeze({"a": True, "b": False})
+    assert not check_optimizer(tx, only=["runs"]).passed
+    params = {"a": jnp.ones(2), "b": jnp.ones((2, 2), jnp.bfloat16), "n": 3}
+    assert check_optimizer(jl.masked(GOOD, {"a": True, "b": False}, unmasked="zero"), params, only=["runs"]).passed
+    row = check_optimizer(with_memory(jnp.zeros_like, heavy_ball), params, only=["state_keeps_its_form"]).rows[0]
+    assert "at 'a' is float32[2]" in row.message
+
+
+def test_wrong_arguments():
+    with pytest.raises(TypeError, match="check_optimizer: expected a gradient transformation"):
+        check_optimizer(jl.adam)
+    with pytest.raises(ValueError, match="only has no 'vmap_equal_loop'. Did you mean 'vmap_equals_loop'?"):
+        check_optimizer(GOOD, only=["vmap_equal_loop"])
+    with pytest.raises(ValueError, match="except_ has no 'run'. Did you mean 'runs'?"):
+        check_optimizer(GOOD, except_={"run": "why"})
+    with pytest.raises(TypeError, match="must map names of properties to reasons"):
+        check_optimizer(GOOD, except_=["runs"])
+    with pytest.raises(TypeError, match="must say why"):
+        check_optimizer(GOOD, except_={"runs": ""})
+    with pytest.raises(ValueError, match="nothing to train|no array with numbers to train"):
+        check_optimizer(GOOD, {"n": jnp.arange(3)})
+    with pytest.raises(TypeError, match="extra must be a dict or a function"):
+        check_optimizer(GOOD, extra=1.0)
