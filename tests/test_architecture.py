@@ -34,6 +34,7 @@ LEVELS = [
     {"hyperparameters"},
     {"train"},
     {"inspect", "interop"},
+    {"testing"},
     {"contrib"},
 ]
 """Lower levels first. A module imports from levels below its own, and inside a package from its own package."""

@@ -1,0 +1,428 @@
+"""``check_optimizer``: every property can fail, for the right reason; what it reports, and what it refuses."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lessons as jl
+from jaxopt_lessons import _checks
+from jaxopt_lessons.testing import check_optimizer
+from jaxopt_lessons.testing.check_optimizer import PROPERTIES
+from jaxopt_lessons.types import NonNegative
+
+GOOD = jl.sgd(0.1, momentum=0.9)
+
+
+def around(update=None, init=None, inner=GOOD):
+    """A good optimizer with another ``update``, or another ``init``."""
+    return init or inner.init, update or inner.update
+
+
+def stateless(rule, **options):
+    """An optimizer without a state and without checks: ``rule(gradient)``."""
+    return lambda params: (), lambda g, state, params=None: (jax.tree.map(rule, g, **options), state)
+
+
+def with_memory(first, rule):
+    """One that has an array for each leaf and no checks: ``rule(gradient, memory) -> (update, memory)``."""
+
+    def update(g, state, params=None):
+        both = jax.tree.map(rule, g, state)
+        return tuple(jax.tree.map(lambda _, x, i=i: x[i], g, both) for i in (0, 1))
+
+    return lambda params: jax.tree.map(first, params), update
+
+
+def counting(rule, count=lambda: jnp.zeros((), jnp.int32), step=lambda c: c + 1):
+    """One that counts its updates: ``rule(gradient, count)``."""
+
+    def update(g, state, params=None):
+        return jax.tree.map(lambda g: rule(g, state), g), step(state)
+
+    return lambda params: count(), update
+
+
+def changed_updates(change):
+    """A good optimizer whose updates are changed on their way out: ``change(updates, gradients, params)``."""
+
+    def update(g, state, params=None):
+        updates, state = GOOD.update(g, state, params)
+        return change(updates, g, params), state
+
+    return around(update)
+
+
+def heavy_ball(g, m):
+    m = 0.9 * m + g
+    return -0.1 * m, m
+
+
+def divided_by_the_norm(updates, g, params):
+    norm = jnp.sqrt(sum((jnp.sum(x.astype(jnp.float32) ** 2) for x in jax.tree.leaves(g)), jnp.float32(1e-9)))
+    return jax.tree.map(lambda u: u / norm.astype(u.dtype), updates)
+
+
+def by_place(updates, g, params):
+    leaves, structure = jax.tree.flatten(updates)
+    return jax.tree.unflatten(structure, [(i + 1) * leaf for i, leaf in enumerate(leaves)])
+
+
+def first_is_raw(updates, g, params):
+    leaves, structure = jax.tree.flatten(updates)
+    return jax.tree.unflatten(structure, [*jax.tree.leaves(g)[:1], *leaves[1:]])
+
+
+def needs_params(g, state, params=None):
+    if params is None:
+        raise TypeError("argument of type 'NoneType' is not iterable")
+    return GOOD.update(g, state, params)
+
+
+def zeros_for_all(g, state, params=None):
+    updates, state = GOOD.update(g, state, params)
+    none = lambda x: x is None
+    return jax.tree.map(lambda u, p: jnp.zeros(jnp.shape(p)) if u is None else u, updates, params, is_leaf=none), state
+
+
+def speechless(g, state, params=None):
+    try:
+        return GOOD.update(g, state, params)
+    except ValueError:
+        raise ValueError("incompatible shapes") from None
+
+
+def gives_up(limit):
+    """Leaves out steps with NaN, but not more than ``limit`` in a row: then NaN fills the memory."""
+
+    def update(g, state, params=None):
+        inner, bad = state
+        finite = jl.tree.all_finite(g)
+        updates, new = GOOD.update(g, inner, params)
+        take = finite | (bad >= limit)
+        chosen = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, inner)
+        updates = jax.tree.map(lambda u: jnp.where(take, u, jnp.zeros_like(u)), updates)
+        return updates, (chosen, jnp.where(finite, 0, bad + 1))
+
+    return lambda params: (GOOD.init(params), jnp.zeros((), jnp.int32)), update
+
+
+@jax.custom_batching.custom_vmap
+def not_batched(x):
+    return x
+
+
+@not_batched.def_vmap
+def _doubled(size, batched, x):
+    return 2 * x, batched[0]
+
+
+def from_host(x):
+    return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+
+def noise_of_init(params):
+    return GOOD.init(params), jnp.asarray(np.random.normal(), jnp.float32)
+
+
+def noisy(g, state, params=None):
+    updates, inner = GOOD.update(g, state[0], params)
+    return updates, (inner, state[1])
+
+
+@jl.gradient_transformation
+def moved_by_extras(rate: NonNegative = 0.1):
+    def update(updates, state, params=None, **extra):
+        return jl.tree.map_leaves(lambda g: (-0.2 if extra else -0.1) * g, updates, params=params), state
+
+    return lambda params: jl.EmptyState(), update
+
+
+@jl.gradient_transformation
+def with_a_static_number(rate: NonNegative = 0.1):
+    fixed = float(rate)
+
+    def update(updates, state, params=None, **extra):
+        return jl.tree.map_leaves(lambda g: -fixed * g, updates, params=params), state
+
+    return lambda params: jl.EmptyState(), update
+
+
+class Thing:
+    """Equal to nothing but itself."""
+
+
+@jl.gradient_transformation
+def with_a_thing(thing=None):
+    return GOOD.init, GOOD.update
+
+
+NAN = r"is nan; expected a finite number"
+BROKEN = {
+    "runs": (around(lambda g, state, params=None: unknown(g)), "raised NameError.*test_check_optimizer.py"),  # noqa: F821
+    "mixed_trees": (stateless(lambda g: -g * (1 / g.size)), "raised ZeroDivisionError"),
+    "init_needs_shapes_only": (
+        around(init=lambda p: (GOOD.init(p), [float(x.sum()) for x in jax.tree.leaves(p)])[0]),
+        "raised ConcretizationTypeError|raised TracerArrayConversionError",
+    ),
+    "state_is_made_of_arrays": (
+        (lambda p: 0.5, lambda g, s, p=None: (g, s)),
+        r"the state at '\(the only leaf\)' is 0.5 of type float",
+    ),
+    "state_owns_its_arrays": (
+        (lambda p: p, lambda g, s, p=None: (g, s)),
+        "the state at 'dense/bias' is the same array as the parameter at 'dense/bias'",
+    ),
+    "state_keeps_its_form": (
+        with_memory(jnp.zeros_like, lambda g, m: (-g, m.astype(g.dtype))),
+        r"float32, parameters bfloat16\) the state after update at 'dense/bias' is float32\[3\], before bfloat16\[3\]",
+    ),
+    "state_is_a_loop_carry": (
+        (lambda p: [jnp.zeros(())], lambda g, s, p=None: (g, tuple(s))),
+        "raised TypeError: scan",
+    ),
+    "state_of_other_params_is_refused": (
+        with_memory(jnp.zeros_like, heavy_ball),
+        "parameters with 1 as the last axis: expected an error",
+    ),
+    "missing_params_are_named": (around(needs_params), "without params update raised TypeError"),
+    "updates_have_the_dtypes_of_params": (
+        changed_updates(lambda u, g, p: jax.tree.map(lambda x: x.astype(jnp.float32), u)),
+        r"the update at 'dense/bias' is float32\[3\], the parameter float16\[3\]",
+    ),
+    "half_precision_is_calculated_in_float32": (
+        with_memory(jnp.zeros_like, heavy_ball),
+        r"\(float16\) the state at 'dense/bias' is float16\[3\]; expected float32",
+    ),
+    "x64_does_not_change_float32": (
+        stateless(lambda g: -jnp.asarray(np.float64(0.1)) * g),
+        r"the update at 'dense/bias' is float64\[3\]; expected no 64 bits",
+    ),
+    "python_numbers_do_not_retrace": (
+        with_memory(jnp.zeros_like, heavy_ball),
+        r"at 'a' is float32\[\] \(a weak type\)",
+    ),
+    "complex_params_are_pairs": (stateless(lambda g: -g / (1 + jnp.abs(g))), "the third complex update, in pairs"),
+    "none_stays_none": (
+        stateless(
+            lambda g: -jnp.ones(2) if g is None else -g, on=lambda f, g: jax.tree.map(f, g, is_leaf=lambda x: x is None)
+        ),
+        "with None among the parameters, the update has the structure",
+    ),
+    "untrained_leaves_are_left_alone": (around(zeros_for_all), r"the update of int32\[3\] with the gradient None"),
+    "integer_params_with_gradients_are_refused": (stateless(lambda g: -g), r"int32\[3\] and the gradient float32\[3\]"),
+    "leaves_of_any_shape": (stateless(lambda g: -g / g.shape[0]), r"a parameter float32\[\]: raised IndexError"),
+    "empty_trees": (
+        (lambda p: max(x.size for x in jax.tree.leaves(p)), lambda g, s, p=None: (g, s)),
+        "raised ValueError: max",
+    ),
+    "gradient_shapes_are_checked": (
+        (lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda g, p: -g * p, g, p), s)),
+        "the gradient at 'dense/bias' is a scalar: expected an error",
+    ),
+    "gradient_structures_are_checked": (
+        stateless(lambda g: -g),
+        "the gradient at 'dense/bias' is None: expected an err",
+    ),
+    "gradient_dtypes_are_checked": (
+        stateless(lambda g: -g),
+        "the gradient at 'dense/bias' is int32: expected an error",
+    ),
+    "errors_name_the_leaf": (around(speechless), "expected that the error names 'dense/bias'"),
+    "leaves_are_independent": (changed_updates(divided_by_the_norm), "at step 1 the update at 'dense/kernel'"),
+    "order_of_leaves_does_not_matter": (changed_updates(by_place), "in backward order, at step 1, the update at '0'"),
+    "zero_gradients_move_nothing": (
+        stateless(lambda g: -g / jnp.abs(g)),
+        rf"\(float16\) after 1 zero gradients .*{NAN}",
+    ),
+    "zero_gradients_are_forgotten": (
+        with_memory(lambda p: jnp.ones(p.shape, bool), lambda g, m: (jnp.where(m, -g, 0 * g), m & (g != 0))),
+        r"\(float16\) after zero gradients, the update at 'dense/bias'\[0\] is 0 for 500 ordinary gradients",
+    ),
+    "constant_gradients_are_finite": (
+        with_memory(jnp.zeros_like, lambda g, m: (-g / jnp.abs(g - m), g)),
+        "with equal gradients, the update at '1/dense/bias'.* is -?inf",
+    ),
+    "zero_params_are_finite": (
+        changed_updates(lambda u, g, p: jax.tree.map(lambda u, p: u / jnp.abs(p), u, p)),
+        "with zero parameters, the update at '0/dense/bias'.* is -?inf",
+    ),
+    "tiny_gradients_are_finite": (stateless(lambda g: -(g * g) / (g * g)), f"with gradients of 1e-25, .*{NAN}"),
+    "huge_gradients_do_not_overflow": (
+        stateless(lambda g: -g / (1 + g * g)),
+        "with gradients of 1e.20 in float32 the update at 'dense/bias'.* is 0, with others",
+    ),
+    "huge_gradients_are_forgotten": (
+        with_memory(jnp.zeros_like, lambda g, v: (-g, v + g * g)),
+        "after a gradient of 1e.20 in float32 the state at 'dense/bias'.* is inf",
+    ),
+    "nan_gradients_stay_where_they_are": (stateless(lambda g: -jnp.nan_to_num(g, nan=1.0)), "what is wrong is hidden"),
+    "infinite_gradients_stay_where_they_are": (stateless(lambda g: -jnp.clip(g, -1, 1)), "what is wrong is hidden"),
+    "nan_steps_that_are_left_out_stay_out": (gives_up(3), f"after thirty steps with NaN, .*{NAN}"),
+    "leaves_move_the_same_way": (changed_updates(first_is_raw), "'dense/kernel' goes against .* 'dense/bias' along it"),
+    "jit_equals_eager": (
+        stateless(lambda g: -g * (2 if isinstance(g, jax.core.Tracer) else 1)),
+        "compiled, the update at 'dense/bias'",
+    ),
+    "one_trace_for_many_steps": (
+        counting(lambda g, c: -g, lambda: 0.0, lambda c: jnp.float32(1)),
+        "four steps traced update 2 times",
+    ),
+    "runs_are_deterministic": (around(noisy, noise_of_init), "in a second run the state at '1' is"),
+    "vmap_equals_loop": (stateless(lambda g: -not_batched(g)), "under vmap the update at 'dense/bias'"),
+    "derivatives_of_update_are_finite": (
+        stateless(lambda g: -g / (jnp.sqrt(g * g) + 1e-4)),
+        "with zero gradients the derivative for the gradient at 'w' is .nan",
+    ),
+    "nothing_calls_the_host": (stateless(lambda g: -from_host(g)), "update has the primitive pure_callback"),
+    "counters_saturate": (counting(lambda g, c: -g), "goes from 2147483647 to -2147483648"),
+    "long_runs_go_on": (
+        counting(
+            lambda g, c: -g / jnp.sqrt(1 + c * c).astype(g.dtype), step=lambda c: jnp.where(c < 2**31 - 1, c + 1, c)
+        ),
+        f"after a billion updates, the update .*{NAN}",
+    ),
+    "unknown_extras_are_accepted": (moved_by_extras(), "with more keyword arguments the update at 'dense/bias'"),
+    "prints_and_compares": (with_a_thing(Thing()), "a deep copy is not equal"),
+    "pickles": (with_a_thing(Thing()), "back from pickle it is with_a_thing"),
+    "new_numbers_compile_nothing": (with_a_static_number(), "raised ConcretizationTypeError"),
+}
+
+
+def test_each_property_is_broken_here():
+    assert {*BROKEN, "hyperparameters_are_checked"} == {*PROPERTIES}
+
+
+@pytest.fixture(autouse=True)
+def _as_users_have_it():
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_optimizer_fails(name):
+    tx, message = BROKEN[name]
+    (row,) = check_optimizer(tx, only=[name]).rows
+    assert row.outcome == "failed"
+    assert re.search(message, row.message), row.message
+
+
+def test_unchecked_hyperparameters_fail(monkeypatch):
+    monkeypatch.setattr(_checks, "number", lambda *args: None)
+    (row,) = check_optimizer(jl.sgd(0.1), only=["hyperparameters_are_checked"]).rows
+    assert "learning_rate=nan is accepted" in row.message
+
+
+def test_a_good_optimizer_passes():
+    report = check_optimizer(GOOD)
+    assert report.passed, report
+    assert {row.name for row in report.rows} == {*PROPERTIES}
+    report.raise_if_failed()
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+TWO = ["vmap_equals_loop", "state_keeps_its_form"]
+PLAIN = with_memory(jnp.zeros_like, heavy_ball)
+
+
+def test_the_report_of_failures():
+    report = check_optimizer(PLAIN, only=TWO)
+    assert not report.passed
+    assert [row.name for row in report.rows] == TWO[::-1]  # in the order of the contract
+    assert [row.name for row in report.failures] == ["state_keeps_its_form"]
+    assert report["vmap_equals_loop"].outcome == "passed"
+    assert "1 passed, 1 failed, 0 not applicable" in str(report)
+    assert "Three sets of parameters under vmap are three runs." in str(report)
+    assert report.failures[0].message in " ".join(str(report).split())
+    assert all(len(line) <= 100 for line in str(report).splitlines()[1:])
+    assert repr(report) == str(report)
+    assert "state_keeps_its_form" in report._repr_html_()
+    with pytest.raises(AssertionError, match="state_keeps_its_form"):
+        report.raise_if_failed()
+    with pytest.raises(KeyError, match="no property 'runs' was asked for"):
+        report["runs"]
+
+
+def test_every_property_has_a_row_and_a_promise():
+    report = check_optimizer(around(lambda g, state, params=None: 1 / 0))
+    assert [row.name for row in report.rows] == [*PROPERTIES]
+    assert all(row.promise.endswith(".") for row in report.rows)
+    assert report.rows[0].outcome == "failed"
+    assert {row.outcome for row in report.rows[1:]} == {"not applicable"}
+    assert {row.message for row in report.rows[1:]} == {"update does not run: see runs."}
+
+
+def test_an_exception_is_asked_for_all_the_same():
+    report = check_optimizer(PLAIN, only=TWO, except_={"state_keeps_its_form": "float32 is all that it sees"})
+    assert report.passed
+    row = report["state_keeps_its_form"]
+    assert (row.outcome, row.message) == ("not applicable", "except_: float32 is all that it sees")
+    report = check_optimizer(PLAIN, only=TWO, except_={"vmap_equals_loop": "a guess"})
+    assert "it holds: take it out" in report["vmap_equals_loop"].message
+    assert report["vmap_equals_loop"].outcome == "failed"
+
+
+def test_properties_of_values_do_not_apply_to_a_pair():
+    report = check_optimizer(PLAIN, only=["pickles", "hyperparameters_are_checked"])
+    assert report.passed
+    assert {row.outcome for row in report.rows} == {"not applicable"}
+    assert str(report).count("a plain pair of functions is no value") == 1
+
+
+def test_a_local_factory_is_not_pickled():
+    @jl.gradient_transformation
+    def local(rate: NonNegative = 0.1):
+        return GOOD.init, GOOD.update
+
+    (row,) = check_optimizer(local(), only=["pickles"]).rows
+    assert (row.outcome, row.message[-38:]) == ("not applicable", "local is not at the top of a module.")
+
+
+def test_extra_arguments_are_found():
+    report = check_optimizer(jl.polyak_sgd(), only=["runs"])
+    assert report.called_with == ("value",)
+    assert "(update was called with value=)" in str(report)
+    assert check_optimizer(GOOD, only=["runs"]).called_with == ()
+    seen = []
+
+    def update(g, state, params=None, *, losses):
+        seen.append(losses)
+        return GOOD.update(g, state, params)
+
+    assert check_optimizer(around(update), only=["runs"], extra={"losses": 3.0}).passed
+    assert check_optimizer(
+        around(update), only=["runs"], extra=lambda p: {"losses": jax.tree.leaves(p)[0].shape}
+    ).passed
+    assert seen[0] == 3.0
+    assert seen[-1] == (3,)
+    with pytest.raises(ValueError, match=r"sophia needs obj_fn: call check_optimizer\(tx, extra=\{'obj_fn': ...\}\)"):
+        check_optimizer(jl.sophia(0.1))
+
+
+def test_params_of_ones_own():
+    tx = jl.freeze({"a": True, "b": False})
+    assert not check_optimizer(tx, only=["runs"]).passed
+    params = {"a": jnp.ones(2), "b": jnp.ones((2, 2), jnp.bfloat16), "n": 3}
+    assert check_optimizer(jl.masked(GOOD, {"a": True, "b": False}, unmasked="zero"), params, only=["runs"]).passed
+    row = check_optimizer(with_memory(jnp.zeros_like, heavy_ball), params, only=["state_keeps_its_form"]).rows[0]
+    assert "at 'a' is float32[2]" in row.message
+
+
+def test_wrong_arguments():
+    with pytest.raises(TypeError, match="check_optimizer: expected a gradient transformation"):
+        check_optimizer(jl.adam)
+    with pytest.raises(ValueError, match="only has no 'vmap_equal_loop'. Did you mean 'vmap_equals_loop'?"):
+        check_optimizer(GOOD, only=["vmap_equal_loop"])
+    with pytest.raises(ValueError, match="except_ has no 'run'. Did you mean 'runs'?"):
+        check_optimizer(GOOD, except_={"run": "why"})
+    with pytest.raises(TypeError, match="must map names of properties to reasons"):
+        check_optimizer(GOOD, except_=["runs"])
+    with pytest.raises(TypeError, match="must say why"):
+        check_optimizer(GOOD, except_={"runs": ""})
+    with pytest.raises(ValueError, match="nothing to train|no array with numbers to train"):
+        check_optimizer(GOOD, {"n": jnp.arange(3)})
+    with pytest.raises(TypeError, match="extra must be a dict or a function"):
+        check_optimizer(GOOD, extra=1.0)
