@@ -22,13 +22,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _errors, _figure, _leaf, _training_checks, _tree_checks, numerics, tree
+from jaxopt_lessons import (
+    _checks,
+    _data_checks,
+    _errors,
+    _figure,
+    _leaf,
+    _training_checks,
+    _tree_checks,
+    numerics,
+    tree,
+)
 from jaxopt_lessons._errors import InputError
 from jaxopt_lessons.inspect import planes
 from jaxopt_lessons.inspect.trajectory import Trajectory
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
-from jaxopt_lessons.train.cost import cost_of
 from jaxopt_lessons.train.evaluate import means
 from jaxopt_lessons.train.objective import LossFunction, signature_of
 from jaxopt_lessons.train.policy import as_policy
@@ -90,8 +99,10 @@ class Landscape(NamedTuple):
         >>> plane.project(jnp.array([3.0, 5.0, 2.0]))
         Projection(coordinates=array([2., 4.]), distances=array(1.))
         """
-        points, is_one = _points("project", points, self.center)
-        inverse = jnp.asarray(np.linalg.inv(planes.spans_plane("project", self.directions)), float)
+        with _errors.stage("project"):
+            points, is_one = _points("points", points, self.center)
+        products = np.asarray(planes.gram(self.directions), np.float64)
+        inverse = jnp.asarray(np.linalg.inv(products), float)
         coordinates, distances = planes.projected(points, self.center, self.directions, inverse)
         coordinates, distances = np.asarray(coordinates, np.float64), np.asarray(distances, np.float64)
         return Projection(coordinates[0], np.asarray(distances[0])) if is_one else Projection(coordinates, distances)
@@ -189,7 +200,6 @@ def landscape(
     with _errors.stage("landscape"):
         params = jax.tree_util.tree_map_with_path(_as_parameter, params)
         plane = _plane(params, directions, through, key, filter_axis)
-        planes.spans_plane("directions" if through is None else "through", plane.directions)
         (a_low, a_high), (b_low, b_high) = _extent(extent, plane)
         a, b = _values(a_low, a_high, n_a), _values(b_low, b_high, n_b)
         found = _measured(loss, plane, a, b, batches, model_state)
@@ -219,7 +229,10 @@ def _plane(params: Params, directions: Any, through: Any, key: Any, filter_axis:
     if directions is None:
         filter_axis = _filter_axis(params, filter_axis)
         found = planes.random(params, _checks.random_key("landscape", key), filter_axis)
-        return _Plane(params, found, ("first random direction", "second random direction"))
+        names = ("first random direction", "second random direction")
+        hint = "Filters of zeros do not move, and single numbers have one direction only: give two directions."
+        planes.check_span(found, names, hint)
+        return _Plane(params, found, names)
     if isinstance(directions, Trajectory):
         return _main(params, directions)
     if isinstance(directions, str):
@@ -231,7 +244,9 @@ def _plane(params: Params, directions: Any, through: Any, key: Any, filter_axis:
             f"{_errors.describe(directions)}."
         )
     d1, d2 = (_like(f"direction {i}", one, params) for i, one in enumerate(directions, 1))
-    return _Plane(params, (d1, d2), ("first direction", "second direction"))
+    names = ("first direction", "second direction")
+    planes.check_span((d1, d2), names)
+    return _Plane(params, (d1, d2), names)
 
 
 def _coordinates(params: Params) -> _Plane:
@@ -271,7 +286,8 @@ def _through(params: Params, through: Any) -> _Plane:
             f"landscape: through must be a pair of trees like params, [p, q]; got {_errors.describe(through)}."
         )
     p, q = (_like(f"point {i} of through", one, params) for i, one in enumerate(through, 1))
-    planes.spans_plane("through", (planes.difference(p, params), planes.difference(q, params)))
+    ways = planes.difference(p, params), planes.difference(q, params)
+    planes.check_span(ways, ("way from params to the first point", "way from params to the second point"))
     points = jax.tree.map(lambda *x: jnp.stack(x), *(tree.widen(one) for one in (params, p, q)))
     axes = ("distance towards the first point", "distance, orthogonal to it")
     return _Plane(params, planes.through(params, p, q), axes, points=points)
@@ -282,10 +298,10 @@ def _main(params: Params, run: Trajectory) -> _Plane:
     found, along, size = planes.main(points, params)
     along, size = np.asarray(along, np.float64), float(size)
     if not np.all(np.isfinite(along)):
-        raise InputError("directions: some points of the trajectory are infinite or NaN.")
+        raise InputError("some points of the trajectory are infinite or NaN.")
     if along[1] <= planes.ON_A_LINE * max(along[0], size):
         raise InputError(
-            "directions: the points of the trajectory and params are on one line. Give two directions, or a longer run."
+            "the points of the trajectory and params are on one line. Give two directions, or a longer run."
         )
     return _Plane(params, found, ("distance, first main direction", "distance, second main direction"), points=points)
 
@@ -406,7 +422,10 @@ def _all_of(owner: str, data: PyTree, batch_size: int | None) -> Batches:
         return NO_DATA
     if isinstance(data, Batches):
         raise TypeError(f"{owner}: data must be arrays, all of which are measured; give batches.data, and batch_size.")
-    return minibatches(data, batch_size, shuffle=False)
+    batches = minibatches(data, batch_size, shuffle=False)
+    if batches.on_host:
+        _data_checks.on_the_host()  # It would be read anew for each point.
+    return batches
 
 
 def _values(low: float, high: float, number: int) -> np.ndarray:
@@ -417,22 +436,9 @@ def _measured(
     loss: LossFunction, plane: _Plane, a: np.ndarray, b: np.ndarray, batches: Batches, model_state: PyTree
 ) -> dict[str, np.ndarray]:
     """The loss and the metrics at all points, ``[n_b, n_a]``."""
-    program, arguments = _program(loss), (plane.center, plane.directions, batches, model_state)
-    rows = [a] * len(b) if _in_loop(loss, plane, batches, model_state) else [a[:, None]] * len(b)
-    found = []
-    for row, b_value in zip(rows, b, strict=True):
-        parts = [row] if row.ndim == 1 else list(row)
-        measured = [program(part, b_value, *arguments) for part in parts]
-        found.append(jax.tree.map(lambda *x: np.concatenate([np.asarray(one, np.float64) for one in x]), *measured))
-    return jax.tree.map(lambda *x: np.stack(x), *found)
-
-
-def _in_loop(loss: LossFunction, plane: _Plane, batches: Batches, model_state: PyTree) -> bool:
-    """Whether points are measured in a compiled loop: on CPUs convolutions are slow in one."""
-    if jax.default_backend() != "cpu":
-        return True
-    jaxpr = jax.make_jaxpr(lambda *x: means(loss, *x))(plane.center, batches, model_state)
-    return not cost_of(jaxpr.jaxpr).has_convolution
+    program = _program(loss)
+    rows = [program(a, at, plane.center, plane.directions, batches, model_state) for at in b]
+    return jax.tree.map(lambda *x: np.stack([np.asarray(row, np.float64) for row in x]), *rows)
 
 
 @functools.lru_cache(maxsize=64)
@@ -444,8 +450,6 @@ def _program(loss: LossFunction) -> Callable[..., dict[str, jax.Array]]:
         def at(value: jax.Array) -> dict[str, jax.Array]:
             return means(loss, planes.combine(center, directions, value, b), batches, model_state)
 
-        if len(a) == 1:
-            return jax.tree.map(lambda x: x[None], at(a[0]))
         return jax.lax.map(at, a)
 
     return measure_points

@@ -32,13 +32,11 @@ ON_A_LINE = 1e-6
 
 def dot(x: PyTree, y: PyTree) -> jax.Array:
     """The inner product of two trees, of complex numbers as of pairs of real ones."""
-    parts = jax.tree.map(_dot, x, y)
-    return sum(jax.tree.leaves(parts), jnp.zeros([], tree.scalar_like(x, 0).dtype))
-
-
-def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
-    product = jnp.vdot(x.reshape(-1), y.reshape(-1), precision=jax.lax.Precision.HIGHEST)
-    return jnp.real(product)
+    total = tree.scalar_like(x, 0)
+    for one, other in zip(*map(jax.tree.leaves, (x, y)), strict=True):
+        product = jnp.vdot(one.reshape(-1), other.reshape(-1), precision=jax.lax.Precision.HIGHEST)
+        total = total + jnp.real(product).astype(total.dtype)
+    return total
 
 
 def combine(center: Params, directions: Directions, a: jax.Array, b: jax.Array) -> Params:
@@ -61,17 +59,16 @@ def gram(directions: Directions) -> jax.Array:
     return jnp.array([[dot(d1, d1), dot(d1, d2)], [dot(d1, d2), dot(d2, d2)]])
 
 
-def spans_plane(name: str, directions: Directions) -> np.ndarray:
-    """The inner products of two directions; raises if one is zero or not finite, or if they are parallel."""
+def check_span(directions: Directions, names: tuple[str, str], hint: str = "") -> None:
+    """Raises if one of two directions is zero or not finite, or if they are parallel."""
     products = np.asarray(gram(directions), np.float64)
-    for number, square in enumerate(np.diag(products)):
+    for name, square in zip(names, np.diag(products), strict=True):
         if not np.isfinite(square) or square == 0:
-            length = "0" if square == 0 else "not a finite number"
-            raise InputError(f"{name}: the {('first', 'second')[number]} direction has length {length}.")
+            length = "0" if square == 0 else "that is not a finite number"
+            raise InputError(f"the {name} has length {length}. {hint}".rstrip())
     cosine = products[0, 1] / np.sqrt(products[0, 0]) / np.sqrt(products[1, 1])
     if 1 - cosine**2 < PARALLEL:
-        raise InputError(f"{name}: the two directions are parallel, and span a line instead of a plane.")
-    return products
+        raise InputError(f"the {names[0]} and the {names[1]} are parallel: they span a line, no plane. {hint}".rstrip())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import _checks, _data_checks, numerics, tree
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
 from jaxopt_lessons.train.programs import as_argument
@@ -159,6 +159,7 @@ def trajectory(
     leaves, structure = jax.tree.flatten(as_argument(step))
     program = _program(structure, steps // every, every, keeps_opt_state)
     last, (params, states), metrics, rates = program(leaves, state, batches)
+    _checks.require("loss" in metrics, "trajectory: the step measures no loss; make it by make_step.")
     at = int(state.cursor) + every * np.arange(steps // every + 1)
     return Trajectory(params, states, metrics.pop("loss"), metrics, rates, at, last)
 
@@ -225,12 +226,15 @@ def _planned(data: PyTree, batch_size: int | None, shuffle: bool, remainder: str
             is_plain, "trajectory: without data there are no batches; leave out batch_size, shuffle and remainder."
         )
         return NO_DATA
-    if not isinstance(data, Batches):
-        return minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
-    _checks.require(
-        is_plain,
-        "trajectory: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
-    )
+    if isinstance(data, Batches):
+        _checks.require(
+            is_plain,
+            "trajectory: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
+        )
+    else:
+        data = minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
+    if data.on_host:
+        _data_checks.on_the_host()  # The compiled program would read all of it.
     return data
 
 
