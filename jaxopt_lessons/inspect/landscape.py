@@ -379,13 +379,18 @@ def _like(name: str, given: PyTree, params: Params) -> PyTree:
         x = _as_parameter(path, x)
         if x.shape != p.shape:
             _tree_checks.different_shapes(path, name, x, "params", p)
-        if _leaf.is_complex(x) and not _leaf.is_complex(p):
-            raise InputError(
-                f"at {_errors.path_name(path)!r} {name} is complex and the parameter {_errors.describe(p)} is not."
-            )
-        return tree.widen(x.astype(jnp.promote_types(p.dtype, jnp.float32) if tree.is_half_precision(p) else p.dtype))
+        return _cast(name, path, x, p)
 
     return jax.tree_util.tree_map_with_path(leaf, given, params)
+
+
+def _cast(name: str, path: Any, x: jax.Array, p: jax.Array) -> jax.Array:
+    """``x`` in the dtype of a parameter, float32 for half precision."""
+    if _leaf.is_complex(x) and not _leaf.is_complex(p):
+        raise InputError(
+            f"at {_errors.path_name(path)!r} {name} is complex and the parameter {_errors.describe(p)} is not."
+        )
+    return x.astype(jnp.float32 if tree.is_half_precision(p) else p.dtype)
 
 
 def _points(name: str, points: Any, center: Params) -> tuple[Params, bool]:
@@ -399,10 +404,12 @@ def _points(name: str, points: Any, center: Params) -> tuple[Params, bool]:
 
     def leaf(path: Any, x: Any, p: jax.Array) -> jax.Array:
         x = _as_parameter(path, x)
-        x = x[None] if is_one else x
-        if x.shape[1:] != p.shape or x.ndim != p.ndim + 1:
-            _tree_checks.different_shapes(path, name, x, "the plane's parameters, after an axis of points,", p)
-        return x
+        expected = p.shape if is_one else (*x.shape[:1], *p.shape)
+        if x.shape != expected or (not is_one and not x.ndim):
+            reference = "the parameters of the plane" if is_one else "so many points of the plane"
+            _tree_checks.different_shapes(path, name, x, reference, jax.ShapeDtypeStruct(expected, p.dtype))
+        x = _cast(name, path, x, p)
+        return x[None] if is_one else x
 
     points = jax.tree_util.tree_map_with_path(leaf, points, center)
     numbers = {x.shape[0] for x in jax.tree.leaves(points)}
