@@ -1,7 +1,5 @@
 """The path of a run: what is recorded is what a loop written by hand, and ``fit``, go through."""
 
-import doctest
-import importlib
 import inspect
 
 import jax
@@ -46,8 +44,6 @@ OPTIMIZERS = {
     "groups": jl.groups({"x": jl.adam(0.1)}, default=jl.sgd(0.05)),
 }
 
-every_optimizer = pytest.mark.parametrize("tx", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-
 
 def rows(tree, index):
     return jax.tree.map(lambda x: x[index], tree)
@@ -57,16 +53,21 @@ def by_hand(tx, params, loss_fn, steps):
     """Parameters and states before each step and after the last, and the losses."""
     params = jax.tree.map(jnp.asarray, params)
     path, losses = [(params, tx.init(params))], []
-    for _ in range(steps):
-        params, state = path[-1]
+
+    @jax.jit
+    def after(params, state):
         loss, grads = jax.value_and_grad(loss_fn)(params, None)
         updates, state = tx.update(grads, state, params)
-        path.append((jl.apply_updates(params, updates), state))
+        return (jl.apply_updates(params, updates), state), loss
+
+    for _ in range(steps):
+        row, loss = after(*path[-1])
+        path.append(row)
         losses.append(loss)
     return path, losses
 
 
-@every_optimizer
+@pytest.mark.parametrize("tx", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_it_is_the_loop_written_by_hand(tx):
     step = jl.make_step(bowl, tx)
     run = trajectory(step, jl.init_state(START, step), steps=9)
@@ -79,12 +80,6 @@ def test_it_is_the_loop_written_by_hand(tx):
     np.testing.assert_array_equal(run.steps, np.arange(10))
     assert_same((run.state.params, run.state.opt_state), rows((run.params, run.opt_state), 9))
     assert int(run.state.step) == int(run.state.cursor) == 9
-
-
-@every_optimizer
-def test_updates_lead_from_row_to_row(tx):
-    step = jl.make_step(bowl, tx)
-    run = trajectory(step, jl.init_state(START, step), steps=4)
     for name, values in run.params.items():
         np.testing.assert_array_equal(run.updates[name], np.diff(values))
 
@@ -92,7 +87,6 @@ def test_updates_lead_from_row_to_row(tx):
 PLANS = {
     "all": {},
     "shuffled": {"batch_size": 4, "remainder": "drop"},
-    "in order": {"batch_size": 4, "shuffle": False, "remainder": "drop"},
     "padded": {"batch_size": 4, "remainder": "pad"},
     "wrapped": {"batch_size": 4, "remainder": "wrap"},
     "smaller last": {"batch_size": 4},
@@ -153,8 +147,8 @@ def test_it_goes_on_in_the_middle_of_an_epoch():
     assert_same(second.state, whole.state)
 
 
-@pytest.mark.parametrize("every", [3, 12])
-def test_one_row_in_every_few(every):
+def test_one_row_in_every_few():
+    every = 3
     tx = jl.adam(jl.linear_schedule(0.1, 0.0, 12))
     step = jl.make_step(lambda p, b: (noisy_loss(p, b, None), {"mean": jnp.mean(b[0])}), tx)
     state, data = jl.init_state(network(), step), regression(10)
@@ -324,5 +318,3 @@ def test_documentation(name):
     if inspect.isfunction(value):
         for argument in inspect.signature(value).parameters:
             assert f"\n  {argument}: " in text, argument
-    module = importlib.import_module(value.__module__)
-    assert doctest.testmod(module, extraglobs={"jax": jax, "jnp": jnp, "jl": jl}).failed == 0
