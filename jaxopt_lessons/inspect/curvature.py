@@ -16,9 +16,14 @@ What the two ends are worth: a Ritz value lies between the smallest and the larg
 there is an eigenvalue, ``|H v - theta v| >= min_i |lambda_i - theta|``. That it is the outermost is not proved: of a
 cluster at the end of the spectrum too few steps find something inside. More steps show it.
 
-What the shares are worth: each probe gives a Gauss quadrature of the spectrum, and from the probes comes the standard
-error. A quadrature puts its nodes where the spectrum is; ``steps`` nodes resolve a few outliers and the shape of the
-bulk, but not on which side of ``-tolerance`` each eigenvalue of a narrow bulk around 0 lies. More ``steps`` do.
+What the shares are worth: each probe gives a Gauss quadrature of the spectrum, with nodes ``theta_i`` and weights. By
+the inequalities of Chebyshev, Markov and Stieltjes the share below ``x``, between the nodes ``i`` and ``i + 1``, lies
+between ``w_1 + ... + w_(i - 1)`` and ``w_1 + ... + w_(i + 1)``. So half of a weight is taken to lie on either side of
+its node, spread evenly up to the next one; by Chebyshev's inequality no more of it than ``(residual / gap)^2``, so that
+a node that has converged stays an eigenvalue. (To count nodes as if they were eigenvalues would be off by half a
+weight, in all probes alike.) The error is the standard error from the probes, plus the distance to the farther of the
+two bounds, of nodes whose residuals reach across ``x``. It is large where much of the spectrum is a cluster at 0, which
+few steps do not tell from small negative numbers; with ``steps * probes >= n`` there is none.
 
 Papers: Pearlmutter 1994, Fast Exact Multiplication by the Hessian; Lin, Saad & Yang 2016, arXiv 1308.5467; for networks
 Ghorbani, Krishnan & Xiao 2019, arXiv 1901.10159. Saddle points: Dauphin et al. 2014, arXiv 1406.2572.
@@ -59,7 +64,7 @@ class Curvature(NamedTuple):
       smallest: the smallest eigenvalue; at a saddle point it is negative.
       smallest_error: its residual.
       negative_share: the share of the eigenvalues that lie below ``-tolerance``, from 0 to 1.
-      negative_share_error: its standard error; 0 if ``exact``.
+      negative_share_error: its standard error, and what ``steps`` leave open; 0 if ``exact``.
       trace: the sum of all eigenvalues.
       trace_error: its standard error; 0 if ``exact``.
       eigenvalues: all ``n`` of them in ascending order if ``exact``, else the Ritz values of all probes.
@@ -227,10 +232,11 @@ class _Outermost(NamedTuple):
 
 
 class _Spectrum(NamedTuple):
-    """Eigenvalues and their weights, one row for each probe; the two outermost; the traces of the probes."""
+    """Eigenvalues, weights and residuals, one row for each probe; the two outermost; the traces of the probes."""
 
     values: np.ndarray
     weights: np.ndarray
+    residuals: np.ndarray
     traces: np.ndarray
     top: _Outermost
     bottom: _Outermost
@@ -242,7 +248,8 @@ def _all(hessian: Hessian) -> _Spectrum:
     hessian.check_finite(matrix)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     top, bottom = (_Outermost(values[i], vectors[:, i].astype(hessian.dtype)) for i in (-1, 0))
-    return _Spectrum(values[None], np.full((1, hessian.size), 1 / hessian.size), np.trace(matrix)[None], top, bottom)
+    weights = np.full((1, hessian.size), 1 / hessian.size)
+    return _Spectrum(values[None], weights, np.zeros_like(weights), np.trace(matrix)[None], top, bottom)
 
 
 def _by_lanczos(hessian: Hessian, key: jax.Array, steps: int, probes: int) -> _Spectrum:
@@ -254,7 +261,7 @@ def _by_lanczos(hessian: Hessian, key: jax.Array, steps: int, probes: int) -> _S
             state = _extend(state, hessian(_vector(state)), probe_key)
         hessian.check_finite(np.asarray(state.scale))
         found = lanczos.ritz(state)
-        rows.append((found.values, found.weights))
+        rows.append((found.values, found.weights, found.residuals))
         traces.append(hessian.size * float(state.diagonal[0]))
         if top is None or found.values[-1] > top.value:
             top = _Outermost(found.values[-1], _eigenvector(state, found.vectors[:, -1]))
@@ -262,8 +269,8 @@ def _by_lanczos(hessian: Hessian, key: jax.Array, steps: int, probes: int) -> _S
             bottom = _Outermost(found.values[0], _eigenvector(state, found.vectors[:, 0]))
     assert top is not None
     assert bottom is not None
-    values, weights = (np.stack(column) for column in zip(*rows, strict=True))
-    return _Spectrum(values, weights, np.array(traces), top, bottom)
+    values, weights, residuals = (np.stack(column) for column in zip(*rows, strict=True))
+    return _Spectrum(values, weights, residuals, np.array(traces), top, bottom)
 
 
 def _eigenvector(state: lanczos.Lanczos, weights: np.ndarray) -> jax.Array:
@@ -271,9 +278,9 @@ def _eigenvector(state: lanczos.Lanczos, weights: np.ndarray) -> jax.Array:
 
 
 def _result(hessian: Hessian, found: _Spectrum, tolerance: float) -> Curvature:
-    negative = np.sum(np.where(found.values < -tolerance, found.weights, 0), axis=1)
+    below, open_share = _share_below(-tolerance, found.values, found.weights, found.residuals)
+    share, share_error = _mean(below)
     order = np.argsort(found.values, axis=None)
-    share, share_error = _mean(negative)
     trace, trace_error = _mean(found.traces)
     return Curvature(
         sharpness=float(found.top.value),
@@ -281,7 +288,7 @@ def _result(hessian: Hessian, found: _Spectrum, tolerance: float) -> Curvature:
         smallest=float(found.bottom.value),
         smallest_error=_residual(hessian, found.bottom),
         negative_share=share,
-        negative_share_error=share_error,
+        negative_share_error=share_error + float(np.mean(open_share)),
         trace=trace,
         trace_error=trace_error,
         eigenvalues=found.values.ravel()[order],
@@ -298,6 +305,33 @@ def _result(hessian: Hessian, found: _Spectrum, tolerance: float) -> Curvature:
 def _residual(hessian: Hessian, outermost: _Outermost) -> float:
     vector = np.asarray(outermost.vector, np.float64)
     return float(np.linalg.norm(np.asarray(hessian(outermost.vector), np.float64) - outermost.value * vector))
+
+
+def _share_below(
+    x: float, values: np.ndarray, weights: np.ndarray, residuals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of a quadrature the share of eigenvalues below ``x``, and how far off it can be."""
+    before, after = values - residuals, values + residuals
+    before[:, 1:], after[:, :-1] = values[:, :-1], values[:, 1:]
+    left = _spread(residuals, values - before) * _part_below(x, before, values)
+    left += (1 - _spread(residuals, values - before)) * (values < x)
+    right = _spread(residuals, after - values) * _part_below(x, values, after)
+    right += (1 - _spread(residuals, after - values)) * (values < x)
+    share = np.sum(weights * (left + right), axis=1) / 2
+    low, high = np.maximum(before, values - residuals), np.minimum(after, values + residuals)
+    least = np.sum(np.where((high <= x) & (values < x), weights, 0), axis=1)
+    most = np.sum(np.where((low < x) | (values < x), weights, 0), axis=1)
+    return share, np.maximum(share - least, most - share)
+
+
+def _spread(residuals: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """Chebyshev's inequality: how much of what a node stands for can be as far away as the next one."""
+    return np.minimum(1, np.divide(residuals, gaps, out=np.zeros_like(gaps), where=gaps > 0) ** 2)
+
+
+def _part_below(x: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which part of the intervals lies below ``x``."""
+    return np.clip(np.divide(x - low, high - low, out=np.zeros_like(low), where=high > low), 0, 1)
 
 
 def _mean(numbers: np.ndarray) -> tuple[float, float]:
