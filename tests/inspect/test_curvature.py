@@ -49,7 +49,7 @@ def diagonal_loss(values):
 
 
 @pytest.mark.parametrize("loss_fn", [example_loss, scalar_loss, weighted_loss])
-@pytest.mark.parametrize("batch_size", [None, 1, 4, 23, 100])
+@pytest.mark.parametrize("batch_size", [None, 4, 100])
 def test_all_eigenvalues_of_a_small_network(loss_fn, batch_size):
     exact, _, gradient = network_eigenvalues()
     found = curvature(loss_fn, PARAMS, DATA, batch_size=batch_size)
@@ -254,7 +254,7 @@ def test_one_eigenvalue_that_all_share():
 
 
 @pytest.mark.parametrize("loss_fn", [example_loss, scalar_loss, weighted_loss])
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("batch_size", [1, 4])
 def test_it_depends_neither_on_the_form_of_the_loss_nor_on_the_batch(loss_fn, batch_size):
     one = curvature(example_loss, PARAMS, DATA, **LANCZOS)
     other = curvature(loss_fn, PARAMS, DATA, batch_size=batch_size, **LANCZOS)

@@ -42,7 +42,7 @@ def gradients_of(params, data):
 
 
 @pytest.mark.parametrize("loss_fn", [example_loss, scalar_loss, weighted_loss])
-@pytest.mark.parametrize("batch_size", [None, 1, 4, 23])
+@pytest.mark.parametrize("batch_size", [None, 4])
 def test_a_network(loss_fn, batch_size):
     trace, squared = by_hand(gradients_of(PARAMS, DATA))
     found = noise_scale(loss_fn, PARAMS, DATA, batch_size=batch_size)
