@@ -1,1 +1,24 @@
-"""Looking into optimizers before they run: what one does to which parameter, and its schedules drawn."""
+"""Looking into optimizers before they run, into the loss that they run on, and into the way they take.
+
+``jl.explain`` and ``jl.plot`` show what an optimizer does to which parameter, and its schedules. The functions here
+measure a loss at given parameters: ``inspect.curvature`` the eigenvalues of its Hessian, ``inspect.noise_scale`` the
+batch size up to which larger batches pay, ``inspect.landscape`` the loss on a plane; they are called ``(loss_fn, params,
+data)``, with the loss function of ``make_step``. ``inspect.trajectory`` records a run: ``(step, state, data, steps)``.
+"""
+
+from jaxopt_lessons.inspect.curvature import Curvature, curvature
+from jaxopt_lessons.inspect.landscape import Landscape, Projection, landscape
+from jaxopt_lessons.inspect.noise_scale import NoiseScale, noise_scale
+from jaxopt_lessons.inspect.trajectory import Trajectory, trajectory
+
+__all__ = [
+    "Curvature",
+    "Landscape",
+    "NoiseScale",
+    "Projection",
+    "Trajectory",
+    "curvature",
+    "landscape",
+    "noise_scale",
+    "trajectory",
+]
