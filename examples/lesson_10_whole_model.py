@@ -5,9 +5,9 @@
 # network and its loss, find the learning rate, compare a few optimizers fairly, train with the best, save on the way,
 # and test once, at the end.
 #
-# **You will see** a curve that suggests a learning rate, a sweep over learning rates and seeds for four optimizers, each
-# with one more idea of the lessons, a classifier of garments that gets 87 of 100 right in a few seconds, and a run that
-# is cut off and goes on to the same bits.
+# **You will see** a curve that suggests a learning rate, a sweep over learning rates and seeds for four optimizers,
+# each with one more idea of the lessons, a classifier of garments that gets 87 of 100 right in a few seconds, and a run
+# that is cut off and goes on to the same bits.
 #
 # **It opens** [fit.py](../jaxopt_lessons/train/fit.py), the loop; [lr_find.py](../jaxopt_lessons/train/lr_find.py) and
 # [sweep.py](../jaxopt_lessons/train/sweep.py), the search for a learning rate; and
@@ -17,6 +17,7 @@
 import gzip
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,18 +54,21 @@ def read_idx(name, offset):
 
 
 if FASHION_MNIST.is_dir():
-    data_name, classes = "Fashion-MNIST", "T-shirt trousers pullover dress coat sandal shirt sneaker bag boot".split()
+    data_name, classes = (
+        "Fashion-MNIST",
+        ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"],
+    )
     x = np.concatenate([read_idx(f"{part}-images-idx3", 16).reshape(-1, 784) for part in ("train", "t10k")]) / 255
     y = np.concatenate([read_idx(f"{part}-labels-idx1", 8) for part in ("train", "t10k")])
     held_back = 10_000
 else:
     data_name, classes = "digits (Fashion-MNIST is not here)", list("0123456789")
-    digits = load_digits()
+    digits: Any = load_digits()
     order = np.random.default_rng(0).permutation(1797)
     x, y = digits.data[order] / 16, digits.target[order]
     held_back = 300
 
-x, y = np.float32(x), np.int32(y)
+x, y = np.asarray(x, np.float32), np.asarray(y, np.int32)
 train, val, test = [
     (x[rows], y[rows]) for rows in (slice(-2 * held_back), slice(-2 * held_back, -held_back), slice(-held_back, None))
 ]
@@ -115,8 +119,8 @@ assert 2 < before["loss"] < 3.5, "near ln 10 = 2.303, or the weights begin too l
 # ## Four optimizers, each with one more idea
 #
 # All of them take batches of 128, a power of two (lesson 1). The last one is the practice that most people settle on:
-# Adam with decoupled weight decay, gradients clipped against a bad batch, and a learning rate that warms up over a tenth
-# of the run and comes down to zero on a cosine (lesson 7).
+# Adam with decoupled weight decay, gradients clipped against a bad batch, and a learning rate that warms up over a
+# tenth of the run and comes down to zero on a cosine (lesson 7).
 
 
 # %%
@@ -154,8 +158,8 @@ assert 1e-4 < found.suggestion < found.minimum < 0.2
 #
 # A guess is a guess. So we try several rates for each optimizer, each with two seeds for the weights and the order of
 # the data, on short runs, and compare them by the loss on the validation set. A comparison is fair only if every
-# optimizer has the rate that is best for it. `sweep` compiles one program for an optimizer and runs all its trainings in
-# it: the learning rate is an argument of the program, not a part of it.
+# optimizer has the rate that is best for it. `sweep` compiles one program for an optimizer and runs all its trainings
+# in it: the learning rate is an argument of the program, not a part of it.
 
 
 # %%
@@ -169,9 +173,7 @@ def short_training(name):
     return run
 
 
-sweeps = {
-    name: jl.sweep(short_training(name), {"learning_rate": RATES}, seeds=SEEDS, how="map") for name in OPTIMIZERS
-}
+sweeps = {name: jl.sweep(short_training(name), {"learning_rate": RATES}, seeds=SEEDS, how="map") for name in OPTIMIZERS}
 best = {name: result.best()["learning_rate"] for name, result in sweeps.items()}
 lowest = {name: result.mean("loss").min() for name, result in sweeps.items()}
 print(f"\nloss on the validation set after {SWEEP_STEPS} steps, mean of {SEEDS} seeds")
@@ -272,7 +274,9 @@ print(f"\ntest accuracy {result['accuracy']:.2%}, loss {result['loss']:.3f}")
 mistakes = confusion - np.diag(np.diag(confusion))
 for place in np.argsort(mistakes, axis=None)[::-1][:3]:
     truth, answer = divmod(int(place), 10)
-    print(f"{classes[truth]:>10} taken for {classes[answer]:<10}{mistakes[truth, answer]:5} of {confusion[truth].sum()}")
+    print(
+        f"{classes[truth]:>10} taken for {classes[answer]:<10}{mistakes[truth, answer]:5} of {confusion[truth].sum()}"
+    )
 assert np.trace(confusion) == round(result["accuracy"] * len(test[1]))
 assert result["accuracy"] > 0.86, "a network without a hidden layer gets 84 % of the garments right"
 
@@ -294,7 +298,9 @@ epochs = np.arange(len(history["loss"])) / epoch
 course.plot(epochs, history["loss"], linewidth=0.5, alpha=0.4, label="training, each batch")
 course.plot(np.arange(EPOCHS) + 0.5, history.epoch_mean("loss"), "o-", color="C0", label="training, mean of an epoch")
 course.plot(np.arange(1, EPOCHS + 1), history["val_loss"], "s--", color="C1", label="validation")
-course.set(title=f"The run, {result['accuracy']:.1%} right in the test", xlabel="epoch", ylabel="loss (nats)", yscale="log")
+course.set(
+    title=f"The run, {result['accuracy']:.1%} right in the test", xlabel="epoch", ylabel="loss (nats)", yscale="log"
+)
 course.legend(loc="lower left")
 figure.savefig("lesson_10_whole_model.png")
 print("\nfigure: lesson_10_whole_model.png")

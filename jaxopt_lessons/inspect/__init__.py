@@ -2,8 +2,8 @@
 
 ``jl.explain`` and ``jl.plot`` show what an optimizer does to which parameter, and its schedules. The functions here
 measure a loss at given parameters: ``inspect.curvature`` the eigenvalues of its Hessian, ``inspect.noise_scale`` the
-batch size up to which larger batches pay, ``inspect.landscape`` the loss on a plane; they are called ``(loss_fn, params,
-data)``, with the loss function of ``make_step``. ``inspect.trajectory`` records a run: ``(step, state, data, steps)``.
+batch size up to which larger batches pay, ``inspect.landscape`` the loss on a plane. They are called with ``(loss_fn,
+params, data)`` and the loss function of ``make_step``. ``inspect.trajectory`` records a run, ``(step, state, data)``.
 """
 
 from jaxopt_lessons.inspect.curvature import Curvature, curvature
