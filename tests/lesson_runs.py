@@ -100,12 +100,15 @@ def wrong(rule: Callable[..., Any], change: Callable[..., Any]) -> Callable[...,
 
 
 @contextlib.contextmanager
-def stops() -> Iterator[None]:
-    """The lesson inside stops at one of its assertions; programs that were compiled before cannot hide a change."""
+def stops() -> Iterator[pytest.ExceptionInfo[AssertionError]]:
+    """The lesson inside stops at one of its assertions; programs that were compiled before cannot hide a change.
+
+    What comes out tells afterwards which one: ``stopped.value``.
+    """
     jax.clear_caches()
     try:
         with pytest.raises(AssertionError) as caught:
-            yield
+            yield caught
     finally:
         jax.clear_caches()
     files = [Path(frame.filename).parent for frame in traceback.extract_tb(caught.tb)]

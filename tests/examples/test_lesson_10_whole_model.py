@@ -1,0 +1,56 @@
+"""Lesson 10: a whole model, on Fashion-MNIST where it is installed, and on the digits."""
+
+from pathlib import Path
+
+import lesson_runs
+import numpy as np
+import pytest
+
+import jaxopt_lessons as jl
+from jaxopt_lessons.transforms import adam
+
+NAME = "lesson_10_whole_model"
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+DIGITS = {"FASHION_MNIST": Path("/nowhere")}
+SMALL = DIGITS | {"SEEDS": 1, "SWEEP_STEPS": 100, "EPOCHS": 2}
+
+
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is not installed")
+def test_numbers_of_the_garments(tmp_path):
+    lesson = lesson_runs.run(NAME, tmp_path)
+    assert lesson.figure.exists()
+    assert lesson.best == {"gradient descent": 0.3, "momentum": 0.03, "Adam": 0.003, "the practice": 0.03}
+    np.testing.assert_allclose(list(lesson.lowest.values()), [0.584, 0.560, 0.499, 0.445], atol=0.01)
+    assert lesson.peak == 0.01
+    np.testing.assert_allclose(lesson.result["accuracy"], 0.8749, atol=0.005)
+
+
+def test_numbers_of_the_digits(tmp_path):
+    lesson = lesson_runs.run(NAME, tmp_path, **DIGITS)
+    assert lesson.figure.exists()
+    assert lesson.best == {"gradient descent": 0.3, "momentum": 0.3, "Adam": 0.03, "the practice": 0.03}
+    np.testing.assert_allclose(list(lesson.lowest.values()), [0.177, 0.072, 0.052, 0.083], atol=0.01)
+    np.testing.assert_allclose(lesson.result["accuracy"], 0.9467, atol=0.011)
+
+
+def test_small(tmp_path):
+    assert lesson_runs.run(NAME, tmp_path, **SMALL).resumed.reason == "finished"
+
+
+def test_a_wrong_loss_stops_it(tmp_path, monkeypatch):
+    name = "softmax_cross_entropy_with_integer_labels"
+    monkeypatch.setattr(jl.losses, name, lesson_runs.wrong(getattr(jl.losses, name), lambda loss: 1.001 * loss))
+    with lesson_runs.stops():
+        lesson_runs.run(NAME, tmp_path, **SMALL)
+
+
+def test_an_optimizer_that_climbs_stops_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(adam, "adam_rule", lesson_runs.wrong(adam.adam_rule, lambda u, m, v: (-u, m, v)))
+    with lesson_runs.stops():
+        lesson_runs.run(NAME, tmp_path, **SMALL)
+
+
+def test_a_run_that_begins_again_stops_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(jl.Checkpoint, "newest", lambda *_: None)
+    with lesson_runs.stops():
+        lesson_runs.run(NAME, tmp_path, **SMALL)
