@@ -100,13 +100,22 @@ def wrong(rule: Callable[..., Any], change: Callable[..., Any]) -> Callable[...,
 
 
 @contextlib.contextmanager
-def stops() -> Iterator[None]:
-    """The lesson inside stops at one of its assertions; programs that were compiled before cannot hide a change."""
+def stops() -> Iterator[pytest.ExceptionInfo[AssertionError]]:
+    """The lesson inside stops at one of its assertions; programs that were compiled before cannot hide a change.
+
+    What comes out tells afterwards which one: ``stopped.value``.
+    """
     jax.clear_caches()
     try:
         with pytest.raises(AssertionError) as caught:
-            yield
+            yield caught
     finally:
         jax.clear_caches()
     files = [Path(frame.filename).parent for frame in traceback.extract_tb(caught.tb)]
     assert example_runs.EXAMPLES in files, caught.value
+
+
+def stopped_at(stopped: pytest.ExceptionInfo[AssertionError]) -> str:
+    """The first line of the lesson that ``stops`` saw fail, without its indentation."""
+    frames = traceback.extract_tb(stopped.tb)
+    return next(frame.line or "" for frame in frames if Path(frame.filename).parent == example_runs.EXAMPLES)
