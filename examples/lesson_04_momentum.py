@@ -14,6 +14,8 @@
 # [chebyshev.py](../jaxopt_lessons/schedules/chebyshev.py).
 
 # %%
+import functools
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -61,10 +63,12 @@ def path_by_hand(rate, beta, steps):
 # `jl.ema_momentum(rate, beta)` is the course's momentum. Most papers and programs write the heavy ball,
 # `m = beta * m + g`, which is `jl.sgd(rate, momentum=beta)`: it leaves the factor `1 - beta` away, so `m` is
 # `1 / (1 - beta)` times as large as `v`. The two are the same method, with rates that differ by the factor `1 - beta`.
-# Of a learning rate one must know which of the two it is meant for.
+# Of a learning rate one must know which of the two it is meant for. (`jl.ema_momentum(...)` is a value and can be an
+# argument of a compiled function: another rate compiles nothing.)
 
 
 # %%
+@functools.partial(jax.jit, static_argnames="steps")
 def path(tx, curvatures, start, steps):
     """The positions from the start on, one row a step."""
 
@@ -310,11 +314,12 @@ assert (on_bowls["Chebyshev rates"] <= 4 * np.sqrt(CONDITIONS)).all(), "it is th
 
 # %%
 curvatures, start = bowl(jnp.float32(64.0))
-axes = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (32, 32)))[0]
+axes = jnp.asarray(np.linalg.qr(np.random.default_rng(0).standard_normal((32, 32)))[0], jnp.float32)
 matrix = (axes * curvatures) @ axes.T
 schedule = jl.chebyshev_schedule(1.0, 64.0, steps=32)(jnp.arange(32))
 
 
+@jax.jit
 def costs_with(rates):
     def step(position, rate):
         position = position - rate * (matrix @ position)
