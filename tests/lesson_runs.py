@@ -113,3 +113,9 @@ def stops() -> Iterator[pytest.ExceptionInfo[AssertionError]]:
         jax.clear_caches()
     files = [Path(frame.filename).parent for frame in traceback.extract_tb(caught.tb)]
     assert example_runs.EXAMPLES in files, caught.value
+
+
+def stopped_at(stopped: pytest.ExceptionInfo[AssertionError]) -> str:
+    """The first line of the lesson that ``stops`` saw fail, without its indentation."""
+    frames = traceback.extract_tb(stopped.tb)
+    return next(frame.line or "" for frame in frames if Path(frame.filename).parent == example_runs.EXAMPLES)
