@@ -5,9 +5,9 @@
 # have lately been. Adam, "adaptive moment estimation", does both, and corrects both averages for their start at zero
 # (lesson 3). It is the optimizer that most networks are trained with.
 #
-# **You will see** Adam in six lines, and made of the library's parts; what each of its four numbers does, in one program
-# of 216 trainings; Adam against gradient descent, momentum and RMSprop, all tuned with the same effort; two tiny games
-# in which it goes to the worst point there is, and what repairs it; and what the W in AdamW is for.
+# **You will see** Adam in six lines, and made of the library's parts; what each of its four numbers does, in one
+# program of 243 trainings; Adam against gradient descent, momentum and RMSprop, all tuned with the same effort; two
+# tiny games in which it goes to the worst point there is, and what repairs it; and what the W in AdamW is for.
 #
 # **It opens** [transforms/adam.py](../jaxopt_lessons/transforms/adam.py), the rule in nine lines, and
 # [optimizers/adam.py](../jaxopt_lessons/optimizers/adam.py), what is made of it.
@@ -46,9 +46,9 @@ batches = jl.minibatches(train, 64)
 
 
 def network(key):
-    k1, k2 = jax.random.split(key)
-    w1 = jax.random.normal(k1, (64, 32)) * np.sqrt(2 / 64).astype(np.float32)
-    w2 = jax.random.normal(k2, (32, 10)) * np.sqrt(1 / 32).astype(np.float32)
+    """For each hidden unit its weights from 64 pixels and to 10 digits."""
+    normal = jax.random.normal(key, (32, 74))
+    w1, w2 = normal[:, :64].T * (2 / 64) ** 0.5, normal[:, 64:] * (1 / 32) ** 0.5
     return {"w1": w1, "b1": jnp.zeros(32), "w2": w2, "b2": jnp.zeros(10)}
 
 
@@ -217,15 +217,17 @@ for scale in (1.0, 1e6):
 # ## The four numbers
 #
 # The course says: the learning rate has to be tuned; `b1 = 0.9`; `b2 = 0.999` (the notes in Chinese say 0.99);
-# `eps = 1e-8`, which hardly matters. We try other values of the last three, each with a row of nine learning rates,
-# since a number may only look bad because it wants another rate, and each with three seeds. An optimizer's numbers are
-# leaves, so all 216 trainings are one compiled program. Measured is the loss on all training images after ten epochs.
+# `eps = 1e-8`, which hardly matters. We try other values of the last three, and RMSprop with the `b2 = 0.9` that is
+# usual there. Each has a row of nine learning rates, since a number may only look bad because it wants another rate,
+# and three seeds. An optimizer's numbers are leaves, so all 243 trainings are one compiled program. Measured is the
+# loss on all training images after ten epochs.
 
 # %%
 RATES = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0]
 DEFAULT = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 SETTINGS = {
     "the defaults": DEFAULT,
+    "RMSprop": DEFAULT | {"b1": 0.0, "b2": 0.9},
     "b1 = 0": DEFAULT | {"b1": 0.0},
     "b1 = 0.99": DEFAULT | {"b1": 0.99},
     "b2 = 0.9": DEFAULT | {"b2": 0.9},
@@ -254,7 +256,7 @@ found = {name: values.reshape(shape) for name, values in search.values.items()}
 losses = dict(zip(SETTINGS, found["loss"].mean(2), strict=True))
 best = {name: int(np.nanargmin(row)) for name, row in losses.items()}
 least = {name: losses[name][i] for name, i in best.items()}
-deviation = np.std(found["loss"][0, best["the defaults"]], ddof=1)
+deviation = np.std(found["loss"][0, best["the defaults"]], ddof=min(1, SEEDS - 1))
 print("\nloss, learning rate" + "".join(f"{rate:8}" for rate in RATES) + "      best at")
 for name, row in losses.items():
     print(f"{name:19}" + "".join(f"{loss:8.3f}" for loss in row) + f"{least[name]:8.3f} {RATES[best[name]]:7}")
@@ -262,25 +264,25 @@ print(f"between seeds the best loss of the defaults deviates by {deviation:.3f}"
 
 # %% [markdown]
 # The learning rate decides: from 0.001, the usual first guess, to 0.03 the loss falls to less than a tenth. Of the
-# others at their best rates none makes the loss twice as large or half as large. Without momentum (`b1 = 0`) it is
-# larger. Between `b2 = 0.99` and `b2 = 0.999` there is less than between seeds: in 220 steps the average over a
-# thousand never fills. `eps` hardly matters as long as it is far below the gradients. At 1 it is far above them, and the
-# row has moved to rates a hundred times as large: it is momentum now, and wants momentum's rates.
+# other changes, each at its best rate, only `b1 = 0` alone makes the loss more than twice as large, and none half as
+# large. The difference between `b2 = 0.99` and `b2 = 0.999` is no larger than that between seeds: in 220 steps the
+# average over a thousand never fills. `eps` hardly matters as long as it is far below the gradients. At 1 it is far
+# above them, and the row has moved to rates a hundred times as large: it is momentum now, and wants momentum's rates.
 
 # %%
-assert losses["the defaults"][4] < 0.1 * losses["the defaults"][1]
-assert all(0.5 < loss / least["the defaults"] < 2 for loss in least.values())
-assert least["b1 = 0"] > 1.2 * least["the defaults"]
-assert abs(least["b2 = 0.99"] - least["the defaults"]) < max(deviation, 0.01)
-assert best["eps = 1e-5"] == best["the defaults"]
-assert best["eps = 1"] >= best["the defaults"] + 3
+if (STEPS, SEEDS) == (220, 3):
+    assert losses["the defaults"][4] < 0.1 * losses["the defaults"][1]
+    assert all((loss > 2 * least["the defaults"]) == (name == "b1 = 0") for name, loss in least.items())
+    assert all(loss > 0.5 * least["the defaults"] for loss in least.values())
+    assert abs(least["b2 = 0.99"] - least["the defaults"]) < 1.5 * deviation
+    assert best["eps = 1e-5"] == best["the defaults"]
+    assert best["eps = 1"] == best["the defaults"] + 4
 
 # %% [markdown]
 # ## Against the others
 #
-# Gradient descent, momentum 0.9, and RMSprop as in the course, with 0.9 and without bias correction: on the same
-# network, with the same seeds, and each with the same row of learning rates. With a momentum of 0 `sgd` is gradient
-# descent, so two of them are one program.
+# Gradient descent and momentum 0.9, on the same network, with the same seeds and the same row of learning rates. With a
+# momentum of 0 `sgd` is gradient descent, so both are one program. RMSprop and Adam we have already.
 
 
 # %%
@@ -288,16 +290,11 @@ def train_sgd(hp, key):
     return losses_after(jl.sgd(hp["learning_rate"], momentum=hp["momentum"]), key)
 
 
-def train_rmsprop(hp, key):
-    return losses_after(jl.rmsprop(hp["learning_rate"], decay=0.9, eps_in_sqrt=False), key)
-
-
 sgd = jl.sweep(train_sgd, {"momentum": [0.0, 0.9], "learning_rate": RATES}, SEEDS).values
-rmsprop = jl.sweep(train_rmsprop, {"learning_rate": RATES}, SEEDS).values
 methods = {
     "gradient descent": {name: values[: len(RATES)] for name, values in sgd.items()},
     "momentum": {name: values[len(RATES) :] for name, values in sgd.items()},
-    "RMSprop": rmsprop,
+    "RMSprop": {name: values[list(SETTINGS).index("RMSprop")] for name, values in found.items()},
     "Adam": {name: values[0] for name, values in found.items()},
 }
 curves = {name: values["loss"].mean(1) for name, values in methods.items()}
@@ -309,22 +306,25 @@ for name, curve in curves.items():
 print("\ntuned              rate    loss (deviation)   test images right   rates with a loss below 0.07")
 for name, i in tuned.items():
     loss, right = methods[name]["loss"][i], methods[name]["accuracy"][i]
-    print(f"{name:17}{RATES[i]:6}   {loss.mean():.3f} ({np.std(loss, ddof=1):.3f})", end="")
+    print(f"{name:17}{RATES[i]:6}   {loss.mean():.3f} ({np.std(loss, ddof=min(1, SEEDS - 1)):.3f})", end="")
     print(f"{right.mean():20.3f}   {good[name]:27}")
 
 # %% [markdown]
 # Tuned, momentum and Adam are equal here, as far as three seeds can tell, and both ahead of the other two. On test
-# images momentum is even a little better. What Adam has ahead is the width: with three of the nine rates its loss is
-# below 0.07, with two for momentum and one for the others. So it is a good optimizer for somebody who
-# tunes little. This is a small network whose layers are well scaled; for transformers plain gradient descent is far
-# behind, whatever its rate.
+# images there is little between the four. What Adam has ahead is the width: with three of the nine rates its loss is
+# below 0.07, with two for momentum and RMSprop and one for gradient descent. So it is a good optimizer for somebody who
+# tunes little. This is a small network whose layers are well scaled; for transformers gradient descent is far behind,
+# whatever its rate, as the [guide](choosing_an_optimizer.md) says.
 
 # %%
 lowest = {name: curves[name][i] for name, i in tuned.items()}
-spread = np.std(methods["momentum"]["loss"][tuned["momentum"]], ddof=1)
-assert abs(lowest["Adam"] - lowest["momentum"]) < max(deviation, spread)
-assert max(lowest["Adam"], lowest["momentum"]) < min(lowest["RMSprop"], lowest["gradient descent"])
-assert good["Adam"] > max(good["momentum"], good["RMSprop"]) >= good["gradient descent"]
+accuracies = [methods[name]["accuracy"][i].mean() for name, i in tuned.items()]
+if (STEPS, SEEDS) == (220, 3):
+    spread = np.std(methods["momentum"]["loss"][tuned["momentum"]], ddof=1)
+    assert abs(lowest["Adam"] - lowest["momentum"]) < max(deviation, spread)
+    assert max(lowest["Adam"], lowest["momentum"]) < min(lowest["RMSprop"], lowest["gradient descent"])
+    assert good["Adam"] > max(good["momentum"], good["RMSprop"]) > good["gradient descent"]
+    assert max(accuracies) - min(accuracies) < 0.025
 
 # %% [markdown]
 # ## Where Adam fails
@@ -361,6 +361,7 @@ print("\nturn             " + "".join(f"{turn:8}" for turn in (30, 100, 300, 100
 for name, x in games.items():
     print(f"{name:17}" + "".join(f"{x[turn - 1]:8.2f}" for turn in (30, 100, 300, 1000, 3000)))
 assert games["Adam, b2 = 0.1"][-1] > 0.99, "the worst point there is"
+assert all(jnp.abs(x).max() <= 1 for x in games.values())
 assert all(x[-1] < -0.99 for name, x in games.items() if name != "Adam, b2 = 0.1")
 
 # %% [markdown]
@@ -381,11 +382,11 @@ np.testing.assert_allclose(three, by_formula, rtol=1e-4)
 assert jnp.sum(three) > 0.5
 
 # %% [markdown]
-# The same with chance in it (Taniguchi and others 2024): the gradient is `k^2` with probability `1/k` and else `-k`. Its
-# mean is `k - (k - 1) = 1`, so again the best place is -1. With `k = 10`, `b1 = 0.9` and a rate of `0.01 / sqrt(1 + 0.01
-# t)` Adam needs a `b2` near 1. ADOPT, as in the paper's first version, finds the place with any. The library's default,
-# of the later versions, clips large ratios of gradient and divisor, at first more and later less: a protection in real
-# runs, a bias in this game.
+# The same with chance in it (Taniguchi and others 2024): the gradient is `k^2` with probability `1/k`, else `-k`. Its
+# mean is `k - (k - 1) = 1`, so again the best place is -1. We play with `k = 10`, `b1 = 0.9` and a rate of
+# `0.01 / sqrt(1 + t / 100)`. Adam needs a `b2` near 1. ADOPT, as in the first version of the paper, finds the place
+# with any. The library's default, that of the later versions, clips large ratios of gradient and divisor, at first more
+# and later less: a protection in real runs, a bias in this game, which is over before the clipping is.
 
 # %%
 B2 = [0.1, 0.5, 0.9, 0.99, 0.999]
@@ -403,7 +404,7 @@ for name, kind in kinds.items():
     paths = jax.jit(jax.vmap(lambda tx: jax.vmap(lambda game: play(tx, game))(chances)))(lanes.tx)
     ends[name] = paths[:, :, -TURNS // 10 :].mean((1, 2))
     print(f"{name:16}" + "".join(f"{end:<12.2f}" for end in ends[name]))
-if K == 10:
+if (K, TURNS) == (10, 30_000):
     assert jnp.all(ends["Adam"][:3] > 0.9)
     assert ends["Adam"][4] < -0.8
     assert jnp.all(ends["ADOPT"] < -0.8)
@@ -438,24 +439,24 @@ assert abs(left["Adam, decay in the gradient"][1]) < 0.05
 figure, (rate_axis, eps_axis, game_axis) = plt.subplots(1, 3, figsize=(15, 4.8))
 for (name, curve), style in zip(curves.items(), ("C2:o", "C0--s", "C4-.^", "C1-D"), strict=True):
     rate_axis.loglog(RATES, curve, style, markersize=5, label=name)
-rate_axis.set(title="Digits, loss after ten epochs", xlabel="learning rate", ylabel="training loss", ylim=(0.01, 40))
+rate_axis.set(title="Digits, loss after ten epochs", xlabel="learning rate", ylabel="training loss", ylim=(0.01, 20))
 rate_axis.legend(ncols=2, loc="upper left")
 
 for name, style in {"the defaults": "C1-D", "eps = 0.01": "C3-.v", "eps = 1": "C5-x"}.items():
     label = "eps = 1e-8" if name == "the defaults" else name
-    eps_axis.loglog(RATES, losses[name], style, markersize=5, label=f"Adam, {label}")
-eps_axis.loglog(10 * np.array(RATES), curves["momentum"], "C0--s", markersize=5, label="momentum, at rate / 10")
-eps_axis.set(title="A large eps makes it momentum", xlabel="learning rate", ylim=(0.01, 40), xlim=(2e-4, 5))
+    eps_axis.loglog(RATES, losses[name], style, markersize=5, label=label)
+tenfold = 10 * np.array(RATES[:-1])
+eps_axis.loglog(tenfold, curves["momentum"][:-1], "C0--s", markersize=5, label="momentum, rate / 10")
+eps_axis.set(title="Adam with a large eps is momentum", xlabel="learning rate", ylim=(0.01, 20))
 eps_axis.legend(loc="upper left", ncols=2)
 
-for (name, x), style in zip(games.items(), ("C1-", "C1:", "C3--", "C2-.", "C0:"), strict=True):
+for (name, x), style in zip(games.items(), ("C1-", "C1:", "C3--", "C6-.", "C2:"), strict=True):
     game_axis.plot(np.arange(1, 3001), x, style, label=name)
 game_axis.set(
     title="The game of Reddi and others", xlabel="turn", ylabel="x, best at -1", xscale="log", xlim=(10, 3000)
 )
-game_axis.set_ylim(-1.05, 2.6)
-game_axis.set_yticks([-1, 0, 1])
-game_axis.legend(loc="upper left")
+game_axis.set(ylim=(-1.05, 2.1), yticks=[-1, 0, 1])
+game_axis.legend(loc="upper left", ncols=2)
 figure.savefig("lesson_06_adam.png")
 print("\nfigure: lesson_06_adam.png")
 
