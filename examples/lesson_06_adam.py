@@ -181,7 +181,7 @@ assert jnp.abs(follow(makes["scale_by_rms, then ema"], gradients) - laprop).max(
 #
 # With `b1 = 0` there is no momentum, and Adam is RMSprop with bias correction. With an `eps` far above all gradients
 # the root does not count, and Adam is momentum, with the learning rate divided by `eps`. So neither of the two can be
-# better than Adam once all four numbers are tuned.
+# much better than Adam once all four of its numbers are tuned.
 
 # %%
 no_momentum = follow(jl.adam(0.01, b1=0.0), gradients)
@@ -265,7 +265,7 @@ print(f"between seeds the best loss of the defaults deviates by {deviation:.3f}"
 # %% [markdown]
 # The learning rate decides: from 0.001, the usual first guess, to 0.03 the loss falls to less than a tenth. Of the
 # other changes, each at its best rate, only `b1 = 0` alone makes the loss more than twice as large, and none half as
-# large. The difference between `b2 = 0.99` and `b2 = 0.999` is no larger than that between seeds: in 220 steps the
+# large. The difference between `b2 = 0.99` and `b2 = 0.999` is about that between seeds: in 220 steps the
 # average over a thousand never fills. `eps` hardly matters as long as it is far below the gradients. At 1 it is far
 # above them, and the row has moved to rates a hundred times as large: it is momentum now, and wants momentum's rates.
 
@@ -299,31 +299,31 @@ methods = {
 }
 curves = {name: values["loss"].mean(1) for name, values in methods.items()}
 tuned = {name: int(np.nanargmin(curve)) for name, curve in curves.items()}
-good = {name: int(np.sum(curve < 0.07)) for name, curve in curves.items()}
+good = {name: int(np.sum(curve < 0.2)) for name, curve in curves.items()}
 print("\nloss, learning rate" + "".join(f"{rate:8}" for rate in RATES))
 for name, curve in curves.items():
     print(f"{name:19}" + "".join(f"{loss:8.3f}" for loss in curve))
-print("\ntuned              rate    loss (deviation)   test images right   rates with a loss below 0.07")
+print("\ntuned              rate    loss (deviation)   test images right   rates with a loss below 0.2")
 for name, i in tuned.items():
     loss, right = methods[name]["loss"][i], methods[name]["accuracy"][i]
     print(f"{name:17}{RATES[i]:6}   {loss.mean():.3f} ({np.std(loss, ddof=min(1, SEEDS - 1)):.3f})", end="")
     print(f"{right.mean():20.3f}   {good[name]:27}")
 
 # %% [markdown]
-# Tuned, momentum and Adam are equal here, as far as three seeds can tell, and both ahead of the other two. On test
-# images there is little between the four. What Adam has ahead is the width: with three of the nine rates its loss is
-# below 0.07, with two for momentum and RMSprop and one for gradient descent. So it is a good optimizer for somebody who
-# tunes little. This is a small network whose layers are well scaled; for transformers gradient descent is far behind,
-# whatever its rate, as the [guide](choosing_an_optimizer.md) says.
+# Tuned, Adam, momentum and RMSprop differ by no more than their seeds do. Gradient descent is behind, with about twice
+# the loss. On test images there is little between the four. What Adam and RMSprop have ahead is the width: with four of
+# the nine rates the loss is below 0.2, with three for momentum and two for gradient descent. So Adam is a good
+# optimizer for somebody who tunes little. This is a small network whose layers are well scaled; for transformers
+# gradient descent is far behind, whatever its rate, as the [guide](choosing_an_optimizer.md) says.
 
 # %%
 lowest = {name: curves[name][i] for name, i in tuned.items()}
 accuracies = [methods[name]["accuracy"][i].mean() for name, i in tuned.items()]
 if (STEPS, SEEDS) == (220, 3):
-    spread = np.std(methods["momentum"]["loss"][tuned["momentum"]], ddof=1)
-    assert abs(lowest["Adam"] - lowest["momentum"]) < max(deviation, spread)
-    assert max(lowest["Adam"], lowest["momentum"]) < min(lowest["RMSprop"], lowest["gradient descent"])
-    assert good["Adam"] > max(good["momentum"], good["RMSprop"]) > good["gradient descent"]
+    spread = max(np.std(methods[name]["loss"][i], ddof=1) for name, i in tuned.items())
+    assert max(abs(lowest[name] - lowest["Adam"]) for name in ("momentum", "RMSprop")) < spread
+    assert lowest["gradient descent"] > 1.8 * lowest["Adam"]
+    assert good == {"gradient descent": 2, "momentum": 3, "RMSprop": 4, "Adam": 4}
     assert max(accuracies) - min(accuracies) < 0.025
 
 # %% [markdown]
@@ -471,4 +471,4 @@ print("\nfigure: lesson_06_adam.png")
 #
 # - Set `K = 50`, with rarer and larger gradients: now `b2 = 0.99` leads Adam to the wrong end, too.
 # - Set `STEPS = 2200`, a hundred epochs. What becomes of the order of the four?
-# - Play the first game with momentum: `jl.adam(slowly(0.1), b1=0.9, b2=0.1)`.
+# - Play the first game with momentum, `jl.adam(slowly(0.1), b1=0.9, b2=0.1)`: this time Adam finds the best place.
