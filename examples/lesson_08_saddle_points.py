@@ -7,13 +7,15 @@
 #
 # **You will see** how rare minima are among random points with gradient zero; that the high ones are saddles and the
 # low ones are minima; how many steps each optimizer needs to leave a plateau, calculated and counted; and the saddle
-# that every network with small weights begins beside.
+# beside which a network with small weights begins.
 #
 # **It opens** [curvature.py](../jaxopt_lessons/inspect/curvature.py), the eigenvalues of the Hessian, and
 # [noisy_sgd.py](../jaxopt_lessons/optimizers/noisy_sgd.py), gradient descent with noise.
 
 # %%
 import functools
+import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,7 @@ plt.style.use("jaxopt_lessons.style")
 MATRICES = 50_000
 VARIABLES = 6
 SEARCHES = 1500
+H = 0.01
 SEEDS = 256
 DIGITS = 600
 TRAINED = (0, 10, 30, 100, 1000)
@@ -51,23 +54,25 @@ shapes = {
     "hilltop": lambda p, _: -(p[0] ** 2) - p[1] ** 2,
 }
 origin = jnp.zeros(2)
+by_hand = {}
 for name, shape in shapes.items():
-    by_hand = np.linalg.eigvalsh(jax.hessian(shape)(origin, None))
-    found = jl.inspect.curvature(shape, origin)
-    print(f"{name:8} eigenvalues {by_hand}, {found.negative_share:4.0%} of them negative")
-    assert np.all(jax.grad(shape)(origin, None) == 0)
-    np.testing.assert_allclose(found.eigenvalues, by_hand, atol=1e-6)
-    assert found.negative_share == np.mean(by_hand < 0)
+    assert np.all(jax.jit(jax.grad(shape))(origin, None) == 0)
+    by_hand[name] = np.linalg.eigvalsh(jax.jit(jax.hessian(shape))(origin, None))
+    print(f"{name:8} eigenvalues {by_hand[name]}")
+found = jl.inspect.curvature(shapes["saddle"], origin)
+print(f"by the library: {found}")
+np.testing.assert_allclose(found.eigenvalues, by_hand["saddle"], atol=1e-6)
+assert found.negative_share == 0.5
 
 # %% [markdown]
 # ## How likely is a minimum
 #
 # The course argues: where the gradient is zero, each direction may curve up or down. If that were `n` coins, all would
-# show up with probability `2^-n`. With the 20,000 parameters of a small network that never happens.
+# show up with probability `2^-n`. With the thousands of parameters of a network that never happens.
 #
 # The directions are not coins, so we throw whole matrices: symmetric, with normal random numbers in them. How often are
-# all eigenvalues positive? For ten directions far too rarely to wait for it, so we let the matrices grow. One that curves
-# up in `n` directions does so in the first `n - 1`, too. From many matrices keep those that have no negative
+# all eigenvalues positive? For ten directions far too rarely to wait for it, so we let the matrices grow. One that
+# curves up in `n` directions does so in the first `n - 1`, too. From many matrices keep those that have no negative
 # eigenvalue, copy them at random until there are as many as before, and add a row and a column to each. The probability
 # is the product of the shares that were kept.
 
@@ -123,9 +128,8 @@ assert abs(ratio - 3**-0.5) < 0.02
 
 # %%
 COSINES = 300
-key = jax.random.key(0)
-frequencies = jax.random.normal(jax.random.fold_in(key, 0), (COSINES, VARIABLES))
-phases = jax.random.uniform(jax.random.fold_in(key, 1), (COSINES,), maxval=2 * jnp.pi)
+frequencies = rng.normal(size=(COSINES, VARIABLES)).astype(np.float32)
+phases = rng.uniform(0, 2 * np.pi, COSINES).astype(np.float32)
 
 
 def landscape(p, _=None):
@@ -137,7 +141,7 @@ def newton(start):
         way = jnp.linalg.solve(jax.hessian(landscape)(p), jax.grad(landscape)(p))
         return p - way * jnp.minimum(1, 0.5 / jnp.linalg.norm(way)), None
 
-    return jax.lax.scan(step, start, length=60)[0]
+    return jax.lax.scan(step, start, length=50)[0]
 
 
 @jax.jit
@@ -147,7 +151,7 @@ def search(start):
     return p, landscape(p), jnp.linalg.norm(jax.grad(landscape)(p)), jax.hessian(landscape)(p)
 
 
-starts = 3 * jax.random.normal(jax.random.fold_in(key, 2), (SEARCHES, VARIABLES))
+starts = rng.normal(scale=3, size=(SEARCHES, VARIABLES)).astype(np.float32)
 points, heights, slopes, hessians = (np.asarray(x) for x in search(starts))
 flat = slopes < 1e-4
 points, heights, eigenvalues = points[flat], heights[flat], np.linalg.eigvalsh(hessians[flat])
@@ -161,19 +165,22 @@ for index in range(VARIABLES + 1):
 correlation = np.corrcoef(heights, downward)[0, 1]
 print(f"correlation of the height and the number of directions down: {correlation:.2f}")
 assert correlation > 0.85
-assert np.all(np.diff(mean_heights) > 0.5), "each direction down lies higher"
+assert np.all(np.diff(mean_heights) > 0.5), "with each direction down, higher"
+highest_minimum = np.max(heights[downward == 0])
+print(f"the highest minimum lies at {highest_minimum:.2f}")
+assert highest_minimum < -1
 lowest = np.argmin(heights)
 found = jl.inspect.curvature(landscape, points[lowest])
 np.testing.assert_allclose(found.eigenvalues, eigenvalues[lowest], atol=1e-4)
 
 # %% [markdown]
-# So local minima are not what stops a training: there are none among the high points. The prediction, the share of the
-# eigenvalues of random matrices that lie below the height, has nothing in it that was fitted.
+# So there are minima, but none among the high points: a descent that gets stuck in one is low already. What was
+# predicted, that a share of the eigenvalues of random matrices lies below the height, fits with nothing adjusted.
 
 # %%
 random_eigenvalues = functools.reduce(lambda grown, _: with_one_more(grown), range(VARIABLES), np.empty((20_000, 0, 0)))
 random_eigenvalues = np.linalg.eigvalsh(random_eigenvalues)
-levels, width = np.arange(-3, 3.1, 0.5), 0.5
+levels, width = np.arange(-2.5, 2.6, 0.5), 0.5
 binned = [np.abs(heights - level) < width / 2 for level in levels]
 measured = np.array([np.mean(eigenvalues[inside] < 0) for inside in binned])
 predicted = np.array([np.mean(random_eigenvalues < level) for level in levels])
@@ -187,8 +194,8 @@ assert np.max(np.abs(measured - predicted)) < 0.06
 #
 # Beside a saddle the gradient is small, and where its curvature is small, too, there is a plateau. We take the valley
 # `f = x^2 / 2 + h (y^4 / 4 - y^2 / 2)` with `h = 0.01`: steep across, flat along. At the origin is a saddle that curves
-# down along `y` by only `h`; the minima are at `y = 1` and `y = -1`. We start at `y = 0.0001`, where the slope along `y`
-# is a millionth.
+# down along `y` by only `h`; the minima are at `y = 1` and `y = -1`. We start at `y = 0.0001`, where the slope along
+# `y` is a millionth.
 #
 # As long as `y` is small, its gradient is `-h y`, and what each method does can be calculated:
 #
@@ -197,14 +204,15 @@ assert np.max(np.abs(measured - predicted)) < 0.06
 # - momentum, `v = beta v + (1 - beta) g`, gives `y_next = (1 + beta + (1 - beta) a h) y - beta y_before`. It multiplies
 #   `y` by the larger root of `r^2 - (1 + beta + (1 - beta) a h) r + beta = 0`;
 # - RMSprop and Adam divide the gradient by its own size, so their steps have about the size of the rate, however small
-#   the gradient is: Adam takes about `0.1 / a` steps to 0.1.
+#   the gradient is, and it takes them about `0.1 / a` steps to 0.1. (RMSprop is faster: its average begins at zero and
+#   is not corrected, as in lesson 3, so that its first step is `a / sqrt(1 - 0.9)`.)
 #
-# Each method gets its own best rate: of a grid of rates the one that reaches a minimum soonest in the mean over 16 starts
-# that are not on the plateau, with `y` from 0.5 to 2. To reach means: to come within a hundredth of the saddle's height
-# above it, and to stay there.
+# Each method gets its own best rate: the one of 19 that reaches a minimum soonest, in the mean over 16 starts that are
+# not on the plateau, with `y` from 0.5 to 2. To reach it means that `f` is above it by less than a hundredth of the
+# height of the saddle, and stays there.
 
 # %%
-H, BETA, STEPS = 0.01, 0.9, 2000
+BETA, STEPS = 0.9, 2000
 
 
 def valley(p):
@@ -237,7 +245,7 @@ methods = {
     "Adam": jl.adam,
 }
 rates = np.logspace(-3, 1.5, 19)
-ordinary = np.stack([rng.choice([-0.2, 0.2], 16), rng.uniform(0.5, 2, 16)], axis=1).astype(np.float32)
+ordinary = np.stack([np.full(16, 0.2), np.linspace(0.5, 2, 16)], axis=1).astype(np.float32)
 on_plateau = jnp.array([0.2, 1e-4])
 tuned, paths = {}, {}
 for name, method in methods.items():
@@ -275,7 +283,7 @@ for name, path in paths.items():
 for name in ("gradient descent", "momentum"):
     assert 0 <= left[name] - calculated[name] < 1.5
 for name in ("RMSprop", "Adam"):
-    assert 0.4 < left[name] / calculated[name] < 1.5
+    assert 0.3 < left[name] / calculated[name] < 1.5
 y = paths["gradient descent"][:, 1]
 assert abs(y[200] / y[199] / growth - 1) < 1e-4
 y = paths["momentum"][:, 1]
@@ -283,15 +291,17 @@ assert abs(y[200] / y[199] / larger - 1) < 1e-4
 y = paths["Adam"][: left["Adam"] + 1, 1]
 print(f"Adam's steps along y, in units of its rate: {np.round(np.diff(y) / tuned['Adam'], 2)}")
 assert np.all(np.abs(np.diff(y) / tuned["Adam"] - 0.9) < 0.2), "while the gradient grew a thousandfold"
+y = paths["RMSprop"][:, 1]
+assert abs((y[1] - y[0]) / tuned["RMSprop"] - 0.1**-0.5) < 0.15
 
 # %% [markdown]
 # ## Exactly on the saddle
 #
 # With `y = 0` the gradient along `y` is exactly zero: gradient descent slides to the saddle and stays there for ever.
-# Noise of size `sigma` on the gradients pushes it off, and from then on `y` grows as above. After many steps it is the sum
-# of all the pushes, each of them grown since, a normal random number of deviation `sigma * a / sqrt(growth^2 - 1)`, times
-# `growth^t`. So noise ten times smaller costs only `ln(10) / ln(growth)` steps more. The mean of the logarithm of a
-# normal random number of variance 1 is -0.635, and with it we know the mean number of steps to `y = 0.1`.
+# Noise of size `sigma` on the gradients pushes it off, and from then on `y` grows as above. After many steps it is the
+# sum of all the pushes, each of them grown since, a normal random number of deviation `sigma * a / sqrt(growth^2 - 1)`,
+# times `growth^t`. So noise ten times smaller costs only `ln(10) / ln(growth)` steps more. The mean of the logarithm of
+# a normal random number of variance 1 is -0.635, and with it we know the mean number of steps to `y = 0.1`.
 #
 # `jl.noisy_sgd` adds normal noise of variance `eta / t^gamma`; with `gamma = 0` it does not fade. One program runs all
 # noise levels and all seeds.
@@ -325,19 +335,19 @@ assert np.max(np.abs(noisy_steps - expected)) < 5 * 1.11 / np.log(growth) / np.s
 # %% [markdown]
 # ## The saddle of a real network
 #
-# Every network has a saddle where all weights are zero. We look at one that recognizes digits, those of scikit-learn at
-# 4 x 4 pixels, with one hidden layer of eight tanh units: 208 weights. (Biases would change little here, and are left
-# out.) With weights zero the hidden layer is zero, whatever the image: no gradient reaches the first weights, and none
-# is made for the second ones.
+# A network of tanh units has a saddle where all weights are zero. We look at one that recognizes digits, those of
+# scikit-learn at 4 x 4 pixels, with one hidden layer of eight units: 208 weights, and no biases, to keep it simple.
+# With weights zero the hidden layer is zero, whatever the image: no gradient reaches the first weights, and none is
+# made for the second ones.
 #
 # Here the Hessian can be calculated by hand. Let `C` be the mean over the images of pixels times error (0.1, the
-# probability, minus 1 for the right digit), a matrix 16 x 10. Near zero the loss changes by `sum(C * (W1 @ W2))`. Turned
-# into its singular vectors it is a sum of saddles, one for each singular value `s` of `C` and each hidden unit, with the
-# eigenvalues `+s` and `-s`. Nine singular values are above zero (the errors of an image sum to zero), and there are
-# eight units: 72 of the 208 directions lead down.
+# probability, minus 1 for the right digit), a matrix 16 x 10. Near zero the loss changes by `sum(C * (W1 @ W2))`.
+# Turned into its singular vectors it is a sum of saddles, one for each singular value `s` of `C` and each hidden unit,
+# with the eigenvalues `+s` and `-s`. Nine singular values are above zero (the errors of an image sum to zero), and
+# there are eight units: 72 of the 208 directions lead down.
 
 # %%
-digits = load_digits()
+digits: Any = load_digits()
 pixels = digits.images[:DIGITS].reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16).astype(np.float32) / 16
 labels = digits.target[:DIGITS].astype(np.int32)
 
@@ -347,7 +357,7 @@ def weights(sizes):
     draws = np.random.default_rng(1)
     return [
         draws.normal(size=shape).astype(np.float32) / np.float32(np.sqrt(shape[0]))
-        for shape in zip(sizes[:-1], sizes[1:], strict=True)
+        for shape in itertools.pairwise(sizes)
     ]
 
 
@@ -390,7 +400,7 @@ everything = jl.minibatches((pixels, labels), None)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def losses(txs, scales, start, steps=500):
+def losses(txs, scales, start, steps=600):
     """The losses of batch gradient descent: of each optimizer, from the start times each scale."""
 
     def train(tx, scale):
@@ -409,19 +419,18 @@ print("\nsteps until the loss is below 2, from weights of the usual size")
 for scale, steps in zip(scales, leaving, strict=True):
     print(f"  times {scale:.0e}   {steps:4}")
 print(f"steps more for weights smaller by the factor e: {slope:.1f}; 1 / ln(1 + a s) = {1 / np.log1p(singular[0]):.1f}")
-assert abs(slope * np.log1p(singular[0]) - 1) < 0.04
+assert abs(slope * np.log1p(singular[0]) - 1) < 0.03
 
 # %% [markdown]
-# And exactly at zero gradient descent stays. Mini-batches are noisy, but their noise does not help here: the gradient of
-# every single image is zero, so that of any batch is. Noise has to point the way down, as that of `jl.noisy_sgd` does.
+# And exactly at zero it stays. Mini-batches are noisy, but their noise does not help here: the gradient of every single
+# image is exactly zero, so that of any batch is. Noise has to point the way down, as that of `jl.noisy_sgd` does, which
+# falls on all weights.
 
 # %%
-gradients = jax.vmap(jax.grad(loss_fn), (None, 0))(zero, (pixels, labels))
-assert all(np.all(np.asarray(gradient) == 0) for gradient in gradients)
-noisy = jl.make_step(loss_fn, jl.noisy_sgd(1.0, eta=1e-8, gamma=0.0))
-out = jl.fit(noisy, jl.init_state(zero, noisy), (pixels, labels), epochs=30, batch_size=50)
-print(f"largest gradient of any image: 0. With noise of size 1e-4, loss after 30 epochs: {out.history['loss'][-1]:.2f}")
-assert out.history["loss"][-1] < 0.5
+gradients = jax.jit(jax.vmap(jax.grad(loss_fn), (None, 0)))(zero, (pixels, labels))
+largest = max(float(jnp.max(jnp.abs(gradient))) for gradient in gradients)
+print(f"\nweights zero: the largest entry in the gradients of {len(gradients[0])} images is {largest}")
+assert largest == 0
 
 # %% [markdown]
 # ## The plateau of a deeper network
@@ -430,30 +439,33 @@ assert out.history["loss"][-1] < 0.5
 # so that even its second derivatives are zero, and the gradient falls with the square of the weights' size. Here a deep
 # network begins if its first weights are too small. Gradient descent takes a time that grows like one over their size.
 #
-# Again each method gets one rate: of four the one with the lowest loss in the last 50 of 500 steps, from weights of the
+# Again each method gets one rate: of three the one with the lowest loss in the mean over 600 steps, from weights of the
 # usual size. With this rate it starts from smaller ones.
 
 # %%
-assert jl.inspect.curvature(loss_fn, jax.tree.map(np.zeros_like, deep), (pixels, labels)).sharpness == 0
-some = {"gradient descent": [0.1, 0.3, 1, 3], "momentum": [1, 3, 10, 30]}
-some |= {"RMSprop": [0.001, 0.003, 0.01, 0.03], "Adam": [0.003, 0.01, 0.03, 0.1]}
+some = {
+    "gradient descent": [0.3, 1, 3],
+    "momentum": [3, 10, 30],
+    "RMSprop": [0.01, 0.03, 0.1],
+    "Adam": [0.03, 0.1, 0.3],
+}
 scales = np.array([1, 0.3, 0.1, 0.03], np.float32)
 courses, below = {}, {}
 print("\n                    best rate   steps until the loss is below 2, from the usual weights times")
 print(" " * 32 + "".join(f"{scale:8.2f}" for scale in scales))
 for name, method in methods.items():
     curves = np.asarray(losses(jl.grid(method, learning_rate=some[name]).tx, scales, deep))
-    best = np.argmin(np.mean(curves[:, 0, -50:], axis=1))
+    best = np.argmin(np.mean(curves[:, 0], axis=1))
     courses[name] = curves[best]
     below[name] = np.sum(courses[name] > 2, axis=1)
     print(f"{name:19} {some[name][best]:9}   " + "".join(f"{count:8}" for count in below[name]))
 plain, course_momentum, rmsprop, adam = below.values()
-assert np.all(np.abs(plain[2:] / plain[1:-1] * scales[2:] / scales[1:-1] - 1) < 0.2), "like one over the size"
+assert np.all(np.abs(plain[2:] / plain[1:-1] * scales[2:] / scales[1:-1] - 1) < 0.1), "like one over the size"
 assert plain[-1] > 1.5 * course_momentum[-1] > 10 * max(rmsprop[-1], adam[-1])
 
 # %% [markdown]
-# This is the course's point: what costs time is not the bad local minimum but the plateau, and there Adam, RMSprop and, to
-# a lesser degree, momentum are faster. The first two hardly notice that there is one.
+# This is the course's point: what costs time is not the bad local minimum but the plateau, and there Adam, RMSprop and,
+# to a lesser degree, momentum are faster. The first two hardly notice that there is one.
 #
 # ## Curvature during a training
 #
@@ -483,3 +495,48 @@ for at in TRAINED:
         f"{at:4}   {seen.loss:5.2f}   {seen.gradient_norm:8.3f}   {seen.negative_share:8.1%}   {seen.sharpness:7.3f}   "
         f"{seen.smallest:8.4f}"
     )
+assert np.all(np.diff([seen.negative_share for seen in spectra.values()]) < 0)
+assert -spectra[TRAINED[-1]].smallest < 0.01 * spectra[TRAINED[-1]].sharpness < -spectra[0].smallest
+
+# %% [markdown]
+# As in the random function, the lower the loss, the fewer directions lead down, and what is left of them is nearly
+# flat. Strictly, even the end is no minimum. It does not matter: the loss is low, and nothing holds the training up.
+#
+# ## The figure
+#
+# The paths in the middle start at the right, on the plateau.
+
+# %%
+figure, (by_height, valley_axes, by_step) = plt.subplots(1, 3, figsize=(13.5, 4.6))
+looks = {"gradient descent": "-", "momentum": "--", "RMSprop": "-.", "Adam": ":"}
+
+by_height.plot(heights, np.mean(eigenvalues < 0, axis=1), "o", color="0.75", markersize=3, label="one point")
+by_height.plot(levels, measured, "o", label="mean")
+by_height.plot(levels, predicted, "-", label="predicted by random matrices")
+by_height.set(title="Points with gradient zero", xlabel="height", ylabel="share of directions that lead down")
+by_height.set(ylim=(-0.35, 1.05), yticks=np.linspace(0, 1, 6))
+by_height.legend(loc="lower right")
+
+x, y = np.meshgrid(np.linspace(-0.22, 0.26, 97), np.linspace(-1.4, 1.4, 97))
+valley_axes.contour(x, y, np.asarray(valley((x, y))), 24, colors="0.8", linewidths=1)
+places = {"gradient descent": (-0.2, -0.2), "momentum": (-0.2, -0.4), "RMSprop": (0.06, 0.35), "Adam": (0.04, 0.85)}
+box = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8}
+for name, path in paths.items():
+    (line,) = valley_axes.plot(*path.T, looks[name])
+    valley_axes.text(*places[name], f"{name}: {steps_to(0.5, path)}", color=line.get_color(), fontsize=12, bbox=box)
+valley_axes.set(title="Steps from the plateau to y = 0.5", xlabel="x, steep", ylabel="y, flat")
+
+for name, curves in courses.items():
+    by_step.plot(curves[-1], looks[name], linewidth=1.6, label=name)
+by_step.set(title="Deep network, small first weights", xlabel="step", ylabel="loss (nats)")
+by_step.legend()
+figure.savefig("lesson_08_saddle_points.png")
+print("\nfigure: lesson_08_saddle_points.png")
+
+# %% [markdown]
+# ## What to try next
+#
+# - Give the deep network a third hidden layer, `weights((16, 8, 8, 8, 10))`. The time of gradient descent now grows
+#   like one over the square of the size, so the assertion that says otherwise stops the lesson. Adam hardly notices.
+# - Start the network with one hidden layer at weights zero with `jl.noisy_sgd(1.0, eta=1e-8, gamma=0.0)`, and again
+#   with `eta=1e-12`. The steps that the weaker noise costs are those that the calculation for the valley says.
