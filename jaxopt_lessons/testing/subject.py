@@ -86,11 +86,16 @@ class Subject:
     def init(self, params: Params, tx: GradientTransformation | None = None) -> State:
         return (tx or self.tx).init(params)
 
-    def update(self, updates: Updates, state: State, params: Params, tx: GradientTransformation | None = None) -> Any:
-        return (tx or self.tx).update(updates, state, params, **self.extra(params))
-
-    def update_without_params(self, updates: Updates, state: State) -> Any:
-        return self.tx.update(updates, state, **self.extra(updates))
+    def update(
+        self,
+        updates: Updates,
+        state: State,
+        params: Params | None = None,
+        tx: GradientTransformation | None = None,
+        **more: Any,
+    ) -> Any:
+        extra = self.extra(updates if params is None else params)
+        return (tx or self.tx).update(updates, state, params, **{**extra, **more})
 
     @functools.cached_property
     def step(self) -> Callable[..., Any]:

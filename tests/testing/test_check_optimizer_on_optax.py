@@ -37,17 +37,17 @@ FAULTS = [
     ("prodigy", lambda: CONTRIB.prodigy(), SHARED, "is the same array as the parameter"),
     ("dog", lambda: CONTRIB.dog(), SHARED, "is the same array as the parameter"),
     ("cocob", lambda: CONTRIB.cocob(), SHARED, "is the same array as the parameter"),
-    ("madgrad", lambda: CONTRIB.madgrad(), SHARED, "is the same array as the parameter"),
+    ("madgrad", lambda: CONTRIB.madgrad(0.1), SHARED, "is the same array as the parameter"),
     ("mechanize", lambda: CONTRIB.mechanize(optax.sgd(0.1)), SHARED, "is the same array as the parameter"),
     # Norms: of zeros, with something infinite, NaN or large.
-    ("clip_by_global_norm 0", lambda: optax.clip_by_global_norm(0.0), FLOAT16, " nan"),
+    ("clip to 0", lambda: optax.clip_by_global_norm(0.0), FLOAT16, " nan"),
     (
         "clip_by_global_norm",
         lambda: optax.clip_by_global_norm(1.0),
         "infinite_gradients_stay_where_they_are",
         "is -?0.0",
     ),
-    ("clip_by_global_norm", lambda: optax.clip_by_global_norm(1.0), "nan_gradients_stay_where_they_are", "is nan"),
+    ("clip", lambda: optax.clip_by_global_norm(1.0), "nan_gradients_stay_where_they_are", "is nan"),
     (
         "clip_by_global_norm",
         lambda: optax.clip_by_global_norm(1.0),
@@ -74,7 +74,7 @@ FAULTS = [
     # Dtypes and weak types.
     ("adam", lambda: optax.adam(0.1), "python_numbers_do_not_retrace", "a weak type"),
     ("adam", lambda: optax.adam(np.float64(0.1)), "updates_have_the_dtypes_of_params", r"float32\[3\], .*float16\[3\]"),
-    ("adam", lambda: optax.adam(0.1), "complex_params_are_pairs", "that of a pair of real parameters"),
+    ("adam", lambda: optax.adam(0.1), "complex_parameters_are_pairs_of_real_ones", "that of a pair of real parameters"),
     # NaN that was to be left out.
     (
         "apply_if_finite",
