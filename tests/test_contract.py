@@ -164,9 +164,6 @@ def test_structure_of_the_state_does_not_depend_on_numbers(case: Case):
         assert jax.tree.structure(case.make(**changes).init(tree_of())) == structure
 
 
-# -- 4. dtypes --------------------------------------------------------------------------------------------------------
-
-
 # -- 6. extras and params ---------------------------------------------------------------------------------------------
 
 

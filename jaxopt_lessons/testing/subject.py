@@ -222,7 +222,7 @@ def pairs(a: PyTree, b: PyTree) -> Iterator[tuple[Any, Any, Any]]:
 
 def wide(leaf: Any) -> np.ndarray:
     """A leaf that NumPy can calculate with."""
-    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
     array = np.asarray(leaf)
     if jnp.issubdtype(array.dtype, jnp.floating):

@@ -26,7 +26,7 @@ def zero_gradients(s: Subject, dtype: Any, *, decay: bool) -> tuple[Params, Stat
     name, params = np.dtype(dtype).name, s.cast(dtype)
     every, state = s.run(params, [s.fill(params, 0)] * 3)
     for i, updates in enumerate(every):
-        when = f"({name}) after {i + 1} zero gradients the update"
+        when = f"({name}) at the zero gradient {i + 1} the update"
         finite(when, updates)
         for path, u, p in pairs(updates, params):
             u, p = wide(u), wide(p)
@@ -38,12 +38,12 @@ def zero_gradients(s: Subject, dtype: Any, *, decay: bool) -> tuple[Params, Stat
     if decay:
         nothing = s.fill(params, 0)
         every, _ = s.run(nothing, [nothing] * 3)
-        finite(f"({name}) with zero parameters, after zero gradients, the update", every)
+        when = f"({name}) with zero parameters, at zero gradients, the update"
+        finite(when, every[-1])
         for path, u in jax.tree_util.tree_leaves_with_path(every[-1]):
             if np.any(wide(u)):
                 where = tuple(np.argwhere(wide(u))[0])
-                what = f"({name}) with zero parameters, after zero gradients, the update"
-                raise Failed(f"{place(what, path, where)} is {wide(u)[where]:.6g}; expected 0.")
+                raise Failed(f"{place(when, path, where)} is {wide(u)[where]:.6g}; expected 0.")
     return params, state
 
 

@@ -22,7 +22,7 @@ def kernels(params):
 
 FAULTS = [
     # NaN from zero gradients in float16, where eps is 0; prodigy in float32 too.
-    ("adam", lambda: optax.adam(0.1), FLOAT16, r"\(float16\) after 1 zero gradients .* nan"),
+    ("adam", lambda: optax.adam(0.1), FLOAT16, r"\(float16\) at the zero gradient 1 .* nan"),
     ("adamw", lambda: optax.adamw(0.1), FLOAT16, r"\(float16\) .* nan"),
     ("amsgrad", lambda: optax.amsgrad(0.1), FLOAT16, r"\(float16\) .* nan"),
     ("nadam", lambda: optax.nadam(0.1), FLOAT16, r"\(float16\) .* nan"),
@@ -66,7 +66,7 @@ FAULTS = [
     ("sgd", lambda: optax.sgd(0.1, 0.9), "gradient_shapes_are_checked", "is a scalar: expected an error"),
     ("sgd", lambda: optax.sgd(0.1), "integer_params_with_gradients_are_refused", "expected an error"),
     ("masked", lambda: optax.masked(optax.sgd(0.1), kernels), "leaves_move_the_same_way", "along it"),
-    ("adam", lambda: optax.adam(0.1), "errors_name_the_leaf", "expected that the error names 'dense/bias'"),
+    ("adam", lambda: optax.adam(0.1), "errors_name_the_leaf", "expected an error that names 'dense/bias'"),
     # Leaves of unusual shapes, and none at all.
     ("lbfgs", lambda: optax.lbfgs(), "empty_trees", "IndexError"),
     ("sm3", lambda: optax.sm3(0.1), "leaves_of_any_shape", r"float32\[\]: raised IndexError"),
