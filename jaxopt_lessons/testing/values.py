@@ -74,14 +74,16 @@ def constant_gradients_are_finite(s: Subject) -> None:
     """Equal gradients, step after step, give finite updates: nothing divides by how they differ."""
     g = s.gradients(s.wide)
     every, _ = s.run(s.wide, [g] * 5)
-    finite("with equal gradients, the update", every)
+    for i, updates in enumerate(every):
+        finite(f"at the equal gradient {i + 1} the update", updates)
 
 
 def zero_params_are_finite(s: Subject) -> None:
     """Parameters that are all 0 get finite updates: nothing divides by their size."""
     params = s.fill(s.wide, 0)
     every, _ = s.run(params, [s.gradients(params, seed) for seed in range(2)])
-    finite("with zero parameters, the update", every)
+    for i, updates in enumerate(every):
+        finite(f"with zero parameters, at the gradient {i + 1}, the update", updates)
 
 
 def tiny_gradients_are_finite(s: Subject) -> None:
