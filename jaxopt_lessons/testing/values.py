@@ -137,8 +137,15 @@ HUGE = ((jnp.float32, 1e20), (jnp.float16, 300.0))
 
 
 def huge(g: Updates, size: float) -> Updates:
-    """Gradients of this size, with the signs of ``g``."""
-    return jax.tree.map(lambda leaf: jnp.asarray(np.where(wide(leaf) < 0, -size, size).astype(leaf.dtype)), g)
+    """Gradients of half this size to this size, with the signs of ``g``: no two of them are equal."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        values = np.asarray(leaf).astype(np.complex64 if jnp.iscomplexobj(leaf) else np.float32)
+        sizes = np.abs(values)
+        share = 0.5 + 0.5 * sizes / np.max(sizes, initial=1e-30)
+        return jnp.asarray((size * share * values / np.maximum(sizes, 1e-30)).astype(leaf.dtype))
+
+    return jax.tree.map(one, g)
 
 
 def nan_gradients_stay_where_they_are(s: Subject) -> None:
