@@ -1,6 +1,7 @@
 """``check_optimizer``: every property can fail, for the right reason; what it reports, and what it refuses."""
 
 import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -432,3 +433,34 @@ def test_wrong_arguments():
         check_optimizer(GOOD, {"n": jnp.arange(3)})
     with pytest.raises(TypeError, match="extra must be a dict or a function"):
         check_optimizer(GOOD, extra=1.0)
+
+
+class MomentumState(NamedTuple):
+    trace: jl.types.Updates
+
+
+@jl.gradient_transformation
+def in_twenty_lines(learning_rate: NonNegative, decay: float = 0.9):
+    def init(params):
+        return MomentumState(jl.tree.zeros_like(params))
+
+    def rule(g, m, learning_rate, decay):
+        m = decay * m + g
+        return -learning_rate * m, m
+
+    def update(updates, state: MomentumState, params=None, **extra):
+        numbers = {"learning_rate": learning_rate, "decay": decay}
+        updates, trace = jl.tree.map_leaves(rule, updates, state.trace, params=params, **numbers)
+        return updates, MomentumState(trace)
+
+    return init, update
+
+
+def test_an_optimizer_in_twenty_lines_passes():
+    report = check_optimizer(in_twenty_lines(0.1))
+    report.raise_if_failed()
+    assert {row.name for row in report.of("not applicable")} == {
+        "nan_steps_that_are_left_out_stay_out",
+        "counters_saturate",
+        "long_runs_go_on",
+    }
