@@ -30,8 +30,9 @@ def zero_gradients(s: Subject, dtype: Any, *, decay: bool) -> tuple[Params, Stat
         finite(when, updates)
         for path, u, p in pairs(updates, params):
             u, p = wide(u), wide(p)
-            shrinks = (np.sign(u) == -np.sign(p)) & (np.abs(u) <= np.abs(p)) if decay else False
-            if np.any(bad := ~((u == 0) | shrinks)):
+            way = np.sign(np.sum(np.real(u * np.conj(p))))  # 1 for what is added to gradients, -1 for steps
+            decays = (np.sign(u) == way * np.sign(p)) & (np.abs(u) <= np.abs(p)) if decay else False
+            if np.any(bad := ~((u == 0) | decays)):
                 where = tuple(np.argwhere(bad)[0])
                 allowed = f" or a decay of the parameter {p[where]:.6g}" if decay else ""
                 raise Failed(f"{place(when, path, where)} is {u[where]:.6g}; expected 0{allowed}.")
