@@ -75,9 +75,9 @@ def x64_does_not_change_float32(s: Subject) -> None:
 
 
 def python_numbers_do_not_retrace(s: Subject) -> None:
-    """Parameters that are Python floats have the state and the updates of float32 arrays: nothing is traced again."""
+    """Parameters that are Python floats have the state and the updates of arrays: nothing is traced again."""
     numbers = {"a": 0.5, "b": [-1.5]}
-    arrays = jax.tree.map(lambda x: jnp.asarray(np.float32(x)), numbers)
+    arrays = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, jnp.result_type(float))), numbers)
     g = s.gradients(arrays)
     state = s.init(numbers)
     same_form("the state of Python floats", state, s.init(arrays), "of arrays")

@@ -328,6 +328,12 @@ def test_a_good_optimizer_passes():
     report.raise_if_failed()
 
 
+def test_it_may_be_asked_with_64_bits():
+    """Python's numbers have 64 bits then, and the trees of the check have not."""
+    with jax.enable_x64(True):
+        check_optimizer(GOOD).raise_if_failed()
+
+
 # -- the report -------------------------------------------------------------------------------------------------------
 
 TWO = ["vmap_equals_loop", "state_keeps_its_form"]
