@@ -137,7 +137,10 @@ CASES = [
         fields=frozenset({"exp_avg", "barf", "gamma", "lb", "count"}),
         optax=in_the_proximal_form(optax.contrib.momo),
         minimizes={},
-        exempt=TOGETHER,
+        exempt={
+            **TOGETHER,
+            "huge_gradients_do_not_overflow": "the loss over a squared norm of 1e40 is below what float32 holds",
+        },
     ),
     Case(
         "momo_adam",
