@@ -24,8 +24,8 @@ def unknown_extras_are_accepted(s: Subject) -> None:
     params, g = s.wide, s.gradients(s.wide)
     state = s.init(params)
     updates, _ = s.update(g, state, params)
-    more = {"an_argument_of_another": None, "value": jnp.float32(1.0), **s.extra(params)}
-    with_more, _ = s.tx.update(g, state, params, **more)
+    more = {"value": jnp.float32(1.0), **s.extra(params), "an_argument_of_another": None}
+    with_more, _ = s.update(g, state, params, **more)
     equal("with more keyword arguments the update", with_more, updates, "without")
 
 

@@ -79,7 +79,7 @@ def check_optimizer(
     >>> report.passed, report["vmap_equals_loop"].outcome
     (False, 'passed')
     >>> print(report.failures[0].message)
-    the gradient at 'dense/bias' is a scalar: expected an error, update returned float32[3], float32[3,2], ...
+    the gradient at 'dense/bias' is a scalar: expected an error, update returned float32[3], float32[3,2]
     """
     names = list(PROPERTIES)
     chosen = names if only is None else _checks.some_of("check_optimizer", "only", only, names)

@@ -75,9 +75,9 @@ def x64_does_not_change_float32(s: Subject) -> None:
 
 
 def python_numbers_do_not_retrace(s: Subject) -> None:
-    """Parameters that are Python floats have the state and the updates of float32 arrays: nothing is traced again."""
+    """Parameters that are Python floats have the state and the updates of arrays: nothing is traced again."""
     numbers = {"a": 0.5, "b": [-1.5]}
-    arrays = jax.tree.map(lambda x: jnp.asarray(np.float32(x)), numbers)
+    arrays = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, jnp.result_type(float))), numbers)
     g = s.gradients(arrays)
     state = s.init(numbers)
     same_form("the state of Python floats", state, s.init(arrays), "of arrays")
@@ -86,7 +86,7 @@ def python_numbers_do_not_retrace(s: Subject) -> None:
     same_form("the update of a Python float", updates, arrays, "an array is")
 
 
-def complex_params_are_pairs(s: Subject) -> None:
+def complex_parameters_are_pairs_of_real_ones(s: Subject) -> None:
     """A complex parameter is updated as two real ones, or refused."""
     z = filled((2, 5), 9, jnp.complex64)
     params, g = {"z": z}, {"z": filled((2, 5), 10, jnp.complex64)}
@@ -110,5 +110,5 @@ PROPERTIES = (
     half_precision_is_calculated_in_float32,
     x64_does_not_change_float32,
     python_numbers_do_not_retrace,
-    complex_params_are_pairs,
+    complex_parameters_are_pairs_of_real_ones,
 )

@@ -76,7 +76,9 @@ class Report(NamedTuple):
         counts = [f"{len(self.of(outcome))} {outcome}" for outcome in (PASSED, FAILED, NOT_APPLICABLE)]
         given = f" (update was called with {', '.join(f'{name}=' for name in self.called_with)})"
         title = f"{self.optimizer}{given if self.called_with else ''}: {', '.join(counts)}"
-        failed = [Line(0, row.name, f"{row.promise} {row.message}") for row in self.failures]
+        failed = [
+            line for row in self.failures for line in (Line(0, row.name, row.promise), Line(0, "", f"-> {row.message}"))
+        ]
         absent, seen = [], ""
         for row in self.of(NOT_APPLICABLE):
             absent.append(Line(0, row.name, row.message if row.message != seen else "the same"))

@@ -113,7 +113,7 @@ def missing_params_are_named(s: Subject) -> None:
     for grad_dtype, param_dtype in MIXES:
         g = s.gradients(s.cast(grad_dtype))
         try:
-            updates, _ = jax.eval_shape(s.update_without_params, g, s.init(s.cast(param_dtype)))
+            updates, _ = jax.eval_shape(s.update, g, s.init(s.cast(param_dtype)))
         except Exception as error:
             if "param" not in str(error):
                 raise Failed(f"without params update raised {brief(error)}; expected that it names params.") from error

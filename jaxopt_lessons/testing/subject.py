@@ -86,11 +86,16 @@ class Subject:
     def init(self, params: Params, tx: GradientTransformation | None = None) -> State:
         return (tx or self.tx).init(params)
 
-    def update(self, updates: Updates, state: State, params: Params, tx: GradientTransformation | None = None) -> Any:
-        return (tx or self.tx).update(updates, state, params, **self.extra(params))
-
-    def update_without_params(self, updates: Updates, state: State) -> Any:
-        return self.tx.update(updates, state, **self.extra(updates))
+    def update(
+        self,
+        updates: Updates,
+        state: State,
+        params: Params | None = None,
+        tx: GradientTransformation | None = None,
+        **more: Any,
+    ) -> Any:
+        extra = self.extra(updates if params is None else params)
+        return (tx or self.tx).update(updates, state, params, **{**extra, **more})
 
     @functools.cached_property
     def step(self) -> Callable[..., Any]:
@@ -217,7 +222,7 @@ def pairs(a: PyTree, b: PyTree) -> Iterator[tuple[Any, Any, Any]]:
 
 def wide(leaf: Any) -> np.ndarray:
     """A leaf that NumPy can calculate with."""
-    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
     array = np.asarray(leaf)
     if jnp.issubdtype(array.dtype, jnp.floating):

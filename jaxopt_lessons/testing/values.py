@@ -26,24 +26,25 @@ def zero_gradients(s: Subject, dtype: Any, *, decay: bool) -> tuple[Params, Stat
     name, params = np.dtype(dtype).name, s.cast(dtype)
     every, state = s.run(params, [s.fill(params, 0)] * 3)
     for i, updates in enumerate(every):
-        when = f"({name}) after {i + 1} zero gradients the update"
+        when = f"({name}) at the zero gradient {i + 1} the update"
         finite(when, updates)
         for path, u, p in pairs(updates, params):
             u, p = wide(u), wide(p)
-            shrinks = (np.sign(u) == -np.sign(p)) & (np.abs(u) <= np.abs(p)) if decay else False
-            if np.any(bad := ~((u == 0) | shrinks)):
+            way = np.sign(np.sum(np.real(u * np.conj(p))))  # 1 for what is added to gradients, -1 for steps
+            decays = (np.sign(u) == way * np.sign(p)) & (np.abs(u) <= np.abs(p)) if decay else False
+            if np.any(bad := ~((u == 0) | decays)):
                 where = tuple(np.argwhere(bad)[0])
                 allowed = f" or a decay of the parameter {p[where]:.6g}" if decay else ""
                 raise Failed(f"{place(when, path, where)} is {u[where]:.6g}; expected 0{allowed}.")
     if decay:
         nothing = s.fill(params, 0)
         every, _ = s.run(nothing, [nothing] * 3)
-        finite(f"({name}) with zero parameters, after zero gradients, the update", every)
+        when = f"({name}) with zero parameters, at zero gradients, the update"
+        finite(when, every[-1])
         for path, u in jax.tree_util.tree_leaves_with_path(every[-1]):
             if np.any(wide(u)):
                 where = tuple(np.argwhere(wide(u))[0])
-                what = f"({name}) with zero parameters, after zero gradients, the update"
-                raise Failed(f"{place(what, path, where)} is {wide(u)[where]:.6g}; expected 0.")
+                raise Failed(f"{place(when, path, where)} is {wide(u)[where]:.6g}; expected 0.")
     return params, state
 
 
@@ -74,14 +75,16 @@ def constant_gradients_are_finite(s: Subject) -> None:
     """Equal gradients, step after step, give finite updates: nothing divides by how they differ."""
     g = s.gradients(s.wide)
     every, _ = s.run(s.wide, [g] * 5)
-    finite("with equal gradients, the update", every)
+    for i, updates in enumerate(every):
+        finite(f"at the equal gradient {i + 1} the update", updates)
 
 
 def zero_params_are_finite(s: Subject) -> None:
     """Parameters that are all 0 get finite updates: nothing divides by their size."""
     params = s.fill(s.wide, 0)
     every, _ = s.run(params, [s.gradients(params, seed) for seed in range(2)])
-    finite("with zero parameters, the update", every)
+    for i, updates in enumerate(every):
+        finite(f"with zero parameters, at the gradient {i + 1}, the update", updates)
 
 
 def tiny_gradients_are_finite(s: Subject) -> None:
@@ -135,8 +138,15 @@ HUGE = ((jnp.float32, 1e20), (jnp.float16, 300.0))
 
 
 def huge(g: Updates, size: float) -> Updates:
-    """Gradients of this size, with the signs of ``g``."""
-    return jax.tree.map(lambda leaf: jnp.asarray(np.where(wide(leaf) < 0, -size, size).astype(leaf.dtype)), g)
+    """Gradients of half this size to this size, with the signs of ``g``: no two of them are equal."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        values = np.asarray(leaf).astype(np.complex64 if jnp.iscomplexobj(leaf) else np.float32)
+        sizes = np.abs(values)
+        share = 0.5 + 0.5 * sizes / np.max(sizes, initial=1e-30)
+        return jnp.asarray((size * share * values / np.maximum(sizes, 1e-30)).astype(leaf.dtype))
+
+    return jax.tree.map(one, g)
 
 
 def nan_gradients_stay_where_they_are(s: Subject) -> None:

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 import jaxopt_lessons as jl
 
+TOGETHER = {"leaves_are_independent": "a number that all leaves make together decides how far each of them goes"}
+"""For ``exempt``: global norms, and learning rates that are estimated."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -39,8 +42,8 @@ class Case:
       hides: which of inf, -inf and nan it is there to replace by something finite.
       part_of: the name of a preset that contains it; the contract is then checked on the preset only.
       tolerance: relative and absolute tolerance against the oracle in float32.
-      exempt: properties that it cannot have, with the reason. A property is the name of a test without ``test_``. The
-        test is run all the same and must fail.
+      exempt: properties that it cannot have, with the reason. A property is one of ``check_optimizer``, or the name of
+        a test without ``test_``. It is asked for all the same, and must fail.
     """
 
     name: str

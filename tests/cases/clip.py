@@ -3,7 +3,7 @@
 import numpy as np
 import optax
 
-from cases.case import Case, at
+from cases.case import TOGETHER, Case, at
 
 
 def clip(grads, params, max_delta):
@@ -23,5 +23,6 @@ CASES = [
         {"max_norm": 0.5},
         {"max_norm": 0.25},
         optax=optax.clip_by_global_norm,
+        exempt=TOGETHER,
     ),
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import optax.contrib
 
-from cases.case import Case, With, at
+from cases.case import TOGETHER, Case, With, at
 from cases.scale import scale_by_learning_rate
 from cases.weight_decay import add_decayed_weights
 
@@ -141,6 +141,7 @@ CASES = [
         fields=frozenset({"is_init_step", "init_params", "max_dist", "sum_sq_norm_grads", "count"}),
         optax=optax.contrib.dog,
         minimizes={"init_step": ("heuristic", 1e-2)},
+        exempt=TOGETHER,
     ),
     Case(
         "scale_by_dowg",
@@ -161,6 +162,7 @@ CASES = [
         fields=frozenset({"init_params", "weighted_sq_norm_grads", "estim_sq_dist", "count"}),
         optax=optax.contrib.dowg,
         minimizes={},
+        exempt=TOGETHER,
     ),
     Case(
         "scale_by_distance_over_gradients",
@@ -213,6 +215,7 @@ CASES = [
         fields=frozenset({"exp_avg", "exp_avg_sq", "grad_sum", "params0", "estim_lr", "numerator_weighted", "count"}),
         optax=optax.contrib.prodigy,
         minimizes={"estim_lr0": 1e-6},
+        exempt=TOGETHER,
     ),
     Case(
         "dadapt_adamw",
@@ -223,5 +226,6 @@ CASES = [
         fields=frozenset({"exp_avg", "exp_avg_sq", "grad_sum", "estim_lr", "numerator_weighted", "count"}),
         optax=optax.contrib.dadapt_adamw,
         minimizes={"estim_lr0": 1e-6},
+        exempt=TOGETHER,
     ),
 ]

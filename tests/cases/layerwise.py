@@ -5,7 +5,7 @@ import optax
 
 import jaxopt_lessons as jl
 from cases.adam import scale_by_adam
-from cases.case import Case, With, at
+from cases.case import TOGETHER, Case, With, at
 from cases.momentum import trace
 from cases.scale import scale_by_learning_rate
 from cases.weight_decay import add_decayed_weights
@@ -119,7 +119,7 @@ CASES = [
         {"threshold": 0.25},
         optax=optax.clip_by_block_rms,
     ),
-    Case("normalize", normalize, {}, {}, optax=optax.contrib.normalize),
+    Case("normalize", normalize, {}, {}, optax=optax.contrib.normalize, exempt=TOGETHER),
     Case(
         "normalize_by_update_norm",
         normalize_by_update_norm,
@@ -127,6 +127,7 @@ CASES = [
         {"scale_factor": -0.3, "eps": 0.5},
         optax=optax.normalize_by_update_norm,
         minimizes={"scale_factor": jl.exponential_decay(-0.3, 1, 0.99)},
+        exempt=TOGETHER,
     ),
     Case(
         "scale_by_param_block_norm",

@@ -34,6 +34,9 @@ def noisy_sgd(grads, params, learning_rate, eta=0.01, gamma=0.55, key=0):
 EXEMPT = {
     "optax": "its random numbers are others, split from a key in its state",
     "zero_gradients_give_zero_updates": "noise is what it adds",
+    "zero_gradients_move_nothing": "noise is what it adds",
+    "order_of_leaves_does_not_matter": "the noise of a leaf depends on its path",
+    "long_runs_go_on": "each step has noise of its own",
 }
 
 CASES = [

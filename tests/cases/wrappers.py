@@ -8,7 +8,7 @@ import optax.contrib
 
 import jaxopt_lessons as jl
 from cases.adam import adam
-from cases.case import Case, at
+from cases.case import TOGETHER, Case, at
 from cases.momentum import sgd
 
 NUMPY = {"sgd": sgd, "adam": adam}
@@ -316,7 +316,7 @@ CASES = [
         fields=SHARP,
         cyclic=frozenset({"steps_since_sync"}),
         minimizes={"optimizer": ADAM, "rho": 0.01},
-        exempt={"optax": "optax has no adaptive SAM"},
+        exempt={"optax": "optax has no adaptive SAM", **TOGETHER},
     ),
     Case(
         "adaptive_normalize",
