@@ -132,9 +132,15 @@ def row(name: str) -> str:
         f"+ {size}" if is_wrapper(name) else size,
         markdown(spelled_out(paper)),
         markdown(use),
-        "-" if lesson == "none" else markdown(lesson),
+        "-" if lesson == "none" else "; ".join(map(linked, lesson.split("; "))),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def linked(lesson: str) -> str:
+    """``4, momentum`` as a link to the lesson with this number."""
+    (path,) = (ROOT / "examples").glob(f"lesson_{int(lesson.split(',')[0]):02}_*.py")
+    return f"[{lesson}](examples/{path.name})"
 
 
 def spelled_out(paper: str) -> str:
