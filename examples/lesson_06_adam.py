@@ -466,7 +466,8 @@ print("\nfigure: lesson_06_adam.png")
 # AdamW, with a tuned learning rate, a short warm-up and a decay to zero ([lesson 7](lesson_07_learning_rate_decay.py)):
 # nearly always good, seldom the best by much. Momentum for convolutional networks, where it is as good and needs half
 # of the memory. [Choosing an optimizer](choosing_an_optimizer.md) has the situations in which another one is worth it.
-#
+
+# %% [markdown]
 # ## What to try next
 #
 # - Set `K = 50`, with rarer and larger gradients: now `b2 = 0.99` leads Adam to the wrong end, too.
