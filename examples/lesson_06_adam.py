@@ -112,9 +112,9 @@ assert difference.max() < 1e-3 * moved.mean()
 # %% [markdown]
 # ## Made of its parts
 #
-# `adam` is a chain of two parts: the direction, and the learning rate. Can the direction be made of smaller parts
-# still? Momentum is `ema`, and division by the root of the average of squares is `scale_by_rms`, both with bias
-# correction. But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares
+# `adam` is a chain of two parts: the direction, and the learning rate. For the direction there seem to be smaller parts:
+# momentum is `ema`, and division by the root of the average of squares is `scale_by_rms`, both with bias correction.
+# But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares
 # are those of averages. `ema` last: then gradients are divided first and averaged afterwards. Both are optimizers, and
 # the second has a name, LaProp, but neither is Adam. In Adam both averages see the gradient itself.
 #
@@ -471,5 +471,5 @@ print("\nfigure: lesson_06_adam.png")
 # ## What to try next
 #
 # - Set `K = 50`, with rarer and larger gradients: now `b2 = 0.99` leads Adam to the wrong end, too.
-# - Set `STEPS = 2200`, a hundred epochs. What becomes of the order of the four?
+# - Set `STEPS = 2200`, a hundred epochs, and compare the order of the four.
 # - Play the first game with momentum, `jl.adam(slowly(0.1), b1=0.9, b2=0.1)`: this time Adam finds the best place.
