@@ -112,9 +112,9 @@ assert difference.max() < 1e-3 * moved.mean()
 # %% [markdown]
 # ## Made of its parts
 #
-# `adam` is a chain of two parts: the direction, and the learning rate. Can the direction be made of smaller parts
-# still? Momentum is `ema`, and division by the root of the average of squares is `scale_by_rms`, both with bias
-# correction. But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares
+# `adam` is a chain of two parts: the direction, and the learning rate. For the direction there seem to be smaller parts:
+# momentum is `ema`, and division by the root of the average of squares is `scale_by_rms`, both with bias correction.
+# But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares
 # are those of averages. `ema` last: then gradients are divided first and averaged afterwards. Both are optimizers, and
 # the second has a name, LaProp, but neither is Adam. In Adam both averages see the gradient itself.
 #
@@ -466,9 +466,10 @@ print("\nfigure: lesson_06_adam.png")
 # AdamW, with a tuned learning rate, a short warm-up and a decay to zero ([lesson 7](lesson_07_learning_rate_decay.py)):
 # nearly always good, seldom the best by much. Momentum for convolutional networks, where it is as good and needs half
 # of the memory. [Choosing an optimizer](choosing_an_optimizer.md) has the situations in which another one is worth it.
-#
+
+# %% [markdown]
 # ## What to try next
 #
 # - Set `K = 50`, with rarer and larger gradients: now `b2 = 0.99` leads Adam to the wrong end, too.
-# - Set `STEPS = 2200`, a hundred epochs. What becomes of the order of the four?
+# - Set `STEPS = 2200`, a hundred epochs, and compare the order of the four.
 # - Play the first game with momentum, `jl.adam(slowly(0.1), b1=0.9, b2=0.1)`: this time Adam finds the best place.
