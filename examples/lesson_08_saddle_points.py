@@ -232,10 +232,10 @@ def descend(tx, start):
     return jnp.concatenate([start[None], path])
 
 
-def arrival(tx, start):
-    """The first step after which the path stays within a hundredth of the depth of the minimum."""
-    near = jax.vmap(valley)(descend(tx, start)) + H / 4 < 0.01 * H / 4  # False for NaN, too
-    return jnp.max(jnp.where(near, 0, jnp.arange(1, STEPS + 2)))
+def arrival(runs):
+    """The first step after which a run stays near the minimum, which lies at -H / 4."""
+    near = valley(jnp.moveaxis(runs, -1, 0)) + H / 4 < 0.01 * H / 4  # False for NaN, too
+    return jnp.max(jnp.where(near, 0, jnp.arange(1, STEPS + 2)), axis=-1)
 
 
 methods = {
@@ -245,15 +245,14 @@ methods = {
     "Adam": jl.adam,
 }
 rates = np.logspace(-3, 1.5, 19)
-ordinary = np.stack([np.full(16, 0.2), np.linspace(0.5, 2, 16)], axis=1).astype(np.float32)
-on_plateau = jnp.array([0.2, 1e-4])
+starts = np.array([(0.2, y) for y in (*np.linspace(0.5, 2, 16), 1e-4)], np.float32)  # the last one on the plateau
 tuned, paths = {}, {}
 for name, method in methods.items():
     candidates = jl.grid(method, learning_rate=rates)
-    arrivals = jax.jit(jax.vmap(jax.vmap(arrival, (None, 0)), (0, None)))(candidates.tx, ordinary)
-    best = int(np.argmin(np.mean(arrivals, axis=1)))
+    runs = jax.jit(jax.vmap(jax.vmap(descend, (None, 0)), (0, None)))(candidates.tx, starts)
+    best = int(jnp.argmin(jnp.mean(arrival(runs[:, :-1]), axis=1)))
     tuned[name] = float(rates[best])
-    paths[name] = np.asarray(descend(candidates[best], on_plateau))
+    paths[name] = np.asarray(runs[best, -1])
 
 # %% [markdown]
 # Now from the plateau, by the library, beside what was calculated.
