@@ -112,7 +112,7 @@ assert difference.max() < 1e-3 * moved.mean()
 # %% [markdown]
 # ## Made of its parts
 #
-# `adam` is a chain of two parts: the direction, and the learning rate. There seem to be smaller parts for the direction:
+# `adam` is a chain of two parts, direction and learning rate. There seem to be smaller parts for the direction:
 # momentum is `ema`, and division by the root of the average of squares is `scale_by_rms`, both with bias correction.
 # But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares are those of
 # averages. `ema` last: then gradients are divided first and averaged afterwards. Both are optimizers, and the second
