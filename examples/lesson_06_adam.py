@@ -112,11 +112,11 @@ assert difference.max() < 1e-3 * moved.mean()
 # %% [markdown]
 # ## Made of its parts
 #
-# `adam` is a chain of two parts: the direction, and the learning rate. For the direction there seem to be smaller parts:
+# `adam` is a chain of two parts, direction and learning rate. There seem to be smaller parts for the direction:
 # momentum is `ema`, and division by the root of the average of squares is `scale_by_rms`, both with bias correction.
-# But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares
-# are those of averages. `ema` last: then gradients are divided first and averaged afterwards. Both are optimizers, and
-# the second has a name, LaProp, but neither is Adam. In Adam both averages see the gradient itself.
+# But in a chain each part sees what the one before has made of the gradient. `ema` first: then the squares are those of
+# averages. `ema` last: then gradients are divided first and averaged afterwards. Both are optimizers, and the second
+# has a name, LaProp, but neither is Adam. In Adam both averages see the gradient itself.
 #
 # So the missing part is one that gives the gradient to two others and divides. We write it: a function with the
 # decorator `gradient_transformation` that returns `init` and `update`. Its two parts are both `ema`, one of the
