@@ -387,5 +387,5 @@ print("\nfigure: lesson_01_mini_batches.png")
 # - Let the learning rate of the linear model be 0.4. Batch gradient descent arrives sooner, and stochastic gradient
 #   descent wanders farther from the minimum (the mean distance was 0.22 in 200 steps).
 # - Add eight copies of the digits, each shifted by one pixel, 16,173 images in all. With batches of 64 and a rate of
-#   0.8 a cost of 0.6 took us about 230 steps, which is less than one epoch. Batch gradient descent has made no step by then.
+#   0.8 a cost of 0.6 took us about 230 steps, less than one epoch. Batch gradient descent has made no step by then.
 # - [Lesson 2](lesson_02_averages.py) averages what is noisy.
