@@ -315,8 +315,8 @@ for size in SIZES:
 # in all directions. The first is not so here: the noise scale grows while the cost falls, as the next lines print. What
 # is left to learn then differs from example to example.
 #
-# Batches of a power of two come from the processors, which like their work in such pieces. What the best size is in
-# seconds depends on the machine: on how much faster it does many examples at once than one after the other.
+# What the best size is in seconds depends on the machine: on how much faster it does many examples at once than one
+# after the other. The column of milliseconds an epoch shows it for yours.
 
 # %%
 later = []
@@ -351,12 +351,12 @@ for size in (1, 64, None):
     by_step.plot(np.arange(FIRST), runs[size].losses, label=names[size], **looks[size])
     at, cost = curves[size]
     by_second.plot(at * milliseconds[size], cost, label=names[size], **looks[size])
-by_step.set(title="What one sees while training", xlabel="step", ylabel="cost of the batch", ylim=(0, 4.5))
+by_step.set(title="What one sees while training", xlabel="step", ylabel="cost of the batch", ylim=(0, 5.5))
 by_step.legend(loc="upper right")
 by_second.axhline(TARGET, color="0.5", linewidth=1)
 by_second.set(title="Over time, all examples", xlabel="milliseconds", ylabel="cost of all examples", xscale="log")
 by_second.set_ylim(0, 2.6)
-by_second.legend()
+by_second.legend(loc="center left")
 
 extent = ((-1.1, 1.5), (-0.3, 1.5))
 plane = jl.inspect.landscape(squared_error, jnp.zeros(2), days, directions="coordinates", extent=extent, resolution=61)
@@ -387,5 +387,5 @@ print("\nfigure: lesson_01_mini_batches.png")
 # - Let the learning rate of the linear model be 0.4. Batch gradient descent arrives sooner, and stochastic gradient
 #   descent wanders farther from the minimum (the mean distance was 0.22 in 200 steps).
 # - Add eight copies of the digits, each shifted by one pixel, 16,173 images in all. With batches of 64 and a rate of
-#   0.8 a cost of 0.6 took us 232 steps, which is less than one epoch. Batch gradient descent has made no step by then.
+#   0.8 a cost of 0.6 took us about 230 steps, less than one epoch. Batch gradient descent has made no step by then.
 # - [Lesson 2](lesson_02_averages.py) averages what is noisy.

@@ -84,11 +84,11 @@ print("of each class in the training part:", np.bincount(train[1]))
 
 # %%
 def init_network(key):
-    first, second = jax.random.split(key)
+    normal = jax.random.normal(key, (x.shape[1] + 10, HIDDEN))  # one draw for both layers: it compiles faster
     return {
-        "w1": jax.random.normal(first, (x.shape[1], HIDDEN)) * np.sqrt(2 / x.shape[1]),
+        "w1": normal[:-10] * np.sqrt(2 / x.shape[1]),
         "b1": jnp.zeros(HIDDEN),
-        "w2": jax.random.normal(second, (HIDDEN, 10)) * np.sqrt(2 / HIDDEN),
+        "w2": normal[-10:].T * np.sqrt(2 / HIDDEN),
         "b2": jnp.zeros(10),
     }
 
@@ -225,16 +225,17 @@ def trip(run):
         raise RuntimeError("someone tripped over the cable")
 
 
-def train_on(*others, resume=False):
-    observers = [*others, checkpoint]
-    return jl.fit(
-        step, state, train, batch_size=BATCH, epochs=EPOCHS, val=val, observers=observers, resume=resume, progress=False
-    )
+def train_on(*observers, resume=False):
+    return jl.fit(step, state, whole_set, epochs=EPOCHS, val=val, observers=observers, resume=resume, progress=False)
+
+
+whole_set = jl.minibatches(train, BATCH)  # here the last batch of an epoch is smaller
+often = jl.Every(steps=epoch // 10)
 
 
 print(f"\n{tx}")
 try:
-    train_on(jl.Lambda(trip, every=jl.Every(steps=epoch // 10)))
+    train_on(jl.Lambda(trip, every=often), checkpoint)
 except RuntimeError as error:
     checkpoint_step = checkpoint.saved()
     print(f"saved at step {checkpoint_step} of {EPOCHS * epoch}; then {error}")
@@ -246,11 +247,13 @@ except RuntimeError as error:
 
 # %%
 seen = []
-resumed = train_on(jl.Lambda(lambda run: seen.append(run.cursor), every=jl.Every(steps=epoch // 10)), resume=True)
-uninterrupted = jl.fit(step, state, train, batch_size=BATCH, epochs=EPOCHS, val=val, progress=False)
+look = jl.Lambda(lambda run: seen.append(run.cursor), every=often)
+resumed = train_on(look, checkpoint, resume=True)
+uninterrupted = train_on(look)
+print(resumed.compiles, uninterrupted.compiles)
 same = jax.tree.map(lambda a, b: bool((a == b).all()), resumed.state.params, uninterrupted.state.params)
 print(f"resumed, to step {int(resumed.state.step)}; the same bits as without the cut: {same}")
-assert min(seen) > checkpoint_step, "it did not begin again"
+assert seen[0] > checkpoint_step, "it did not begin again"
 assert all(jax.tree.leaves(same))
 assert np.array_equal(resumed.history["loss"], uninterrupted.history["loss"])
 

@@ -22,7 +22,7 @@ def test_numbers(tmp_path):
     np.testing.assert_allclose(lesson.rises[64], (0.475, 0.08), atol=0.02)
     np.testing.assert_allclose(lesson.rises[1], (0.478, 0.46), atol=0.02)
     assert (lesson.reached[None], lesson.reached[64]) == (280, 284)
-    np.testing.assert_allclose(lesson.minimum, [0.2846, 0.6733], atol=1e-4)
+    np.testing.assert_allclose(lesson.minimum, [0.28456, 0.67317], atol=1e-5)
     np.testing.assert_allclose(list(lesson.distances.values()), [0.00075, 0.0232, 0.149], rtol=0.02)
     assert lesson.measured.noise_scale == pytest.approx(49.81, abs=0.05)
     assert lesson.rates == RATES
