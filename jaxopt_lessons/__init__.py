@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from jaxopt_lessons import contrib, losses, projections, tree, types
+from jaxopt_lessons import contrib, inspect, losses, projections, tree, types
 from jaxopt_lessons._errors import InputError
 from jaxopt_lessons.core import EmptyState, Functions, GradientTransformation, Part, ScheduledState
 from jaxopt_lessons.core import apply_updates, chain, eval_params, gradient_transformation, identity

@@ -108,6 +108,13 @@ def complex_refused(path: Sequence[Any], leaf: Any) -> NoReturn:
     )
 
 
+def real_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
+    raise InputError(
+        f"at {path_name(path)!r} the parameter is {describe(leaf)}: every leaf must be real and floating point. Make "
+        "real and imaginary parts leaves of their own, and take out what is not trained, with None in its place."
+    )
+
+
 def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     raise InputError(
         f"at {path_name(path)!r} the parameter is {describe(leaf)} and cannot take a fractional update. Split the "

@@ -133,7 +133,7 @@ def test_every_factory_has_a_row():
 
 def test_one_public_path_for_each_name():
     names = [name for name in vars(jl) if not name.startswith("_")]
-    for namespace in (jl.losses, jl.tree):
+    for namespace in (jl.losses, jl.tree, jl.inspect):
         names += [name for name in namespace.__all__ if name != "global_norm"]
     assert len(names) == len(set(names))
 

@@ -21,6 +21,7 @@ Data in a file (``numpy.memmap``) stays there: ``fit`` and ``evaluate`` read the
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -148,6 +149,28 @@ class Batches:
             first, size = location.first, self.tail if tail else self.batch_size or 0
             return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.data), None
         return self.data, None
+
+    def map(
+        self, function: Callable[..., PyTree], order: jax.Array | None = None, at_once: int | None = None
+    ) -> PyTree:
+        """``function(batch, mask)`` of each batch of the first epoch, the results stacked along a new first axis.
+
+        Args:
+          function: a function of a batch and its mask, of which the latter is None unless the remainder is "pad". The
+            shapes of its results must not depend on the size of the batch.
+          order: what ``order(key)`` returned, for a plan that shuffles.
+          at_once: how many batches are mapped together, by ``vmap``; None: one after the other.
+        """
+
+        def of(cursor: jax.Array, tail: bool = False) -> PyTree:
+            return function(*self.load(self.locate(order, cursor, tail), tail))
+
+        parts = []
+        if self.full:
+            parts.append(jax.lax.map(of, jnp.arange(self.full, dtype=jnp.int32), batch_size=at_once))
+        if self.tail:
+            parts.append(jax.tree.map(lambda x: x[None], of(jnp.int32(self.full), tail=True)))
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
 
 class Location(NamedTuple):

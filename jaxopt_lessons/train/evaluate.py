@@ -105,18 +105,8 @@ def _sums(loss: LossFunction, params: Params, model_state: PyTree, batch: PyTree
 def _program(loss: LossFunction) -> Callable[[Params, Batches, PyTree], dict[str, jax.Array]]:
     @compilation.counted()
     def measure_batches(params: Params, batches: Batches, model_state: PyTree) -> dict[str, jax.Array]:
-        def body(number: jax.Array, _: None) -> tuple[jax.Array, dict[str, Weighted]]:
-            batch, mask = batches.load(batches.locate(None, number))
-            return number + 1, _sums(loss, params, model_state, batch, mask)
-
-        parts = []
-        if batches.full:
-            _, sums = jax.lax.scan(body, jnp.int32(0), None, length=batches.full)
-            parts.append(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
-        if batches.tail:
-            batch, mask = batches.load(batches.locate(None, jnp.int32(batches.full), tail=True), tail=True)
-            parts.append(_sums(loss, params, model_state, batch, mask))
-        totals = jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
+        each = batches.map(lambda batch, mask: _sums(loss, params, model_state, batch, mask))
+        totals = jax.tree.map(lambda x: jnp.sum(x, axis=0), each)
         return {name: total.mean() for name, total in totals.items()}
 
     return measure_batches

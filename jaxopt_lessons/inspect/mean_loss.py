@@ -1,0 +1,102 @@
+"""The mean loss of all the data as a function of the parameters, to be differentiated: what ``inspect`` looks at.
+
+Sums and weights are added up over batches and divided once, so the result does not depend on the batch size.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lessons import _checks, _errors, _leaf, _training_checks, _tree_checks, tree
+from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.objective import LossFunction, Weighted, signature_of
+from jaxopt_lessons.train.policy import as_policy
+from jaxopt_lessons.types import Params, PyTree
+
+
+def planned_loss(
+    owner: str,
+    loss_fn: Callable[..., Any],
+    data: PyTree,
+    batch_size: int | None,
+    model_state: PyTree,
+    policy: Any,
+    shuffle: bool = False,
+) -> tuple[LossFunction, Batches | None]:
+    """The loss function and the batches that the arguments of a function of ``inspect`` say; None without data."""
+    _training_checks.stateful_loss(owner, signature_of(loss_fn), model_state is not None, "model_state=...")
+    loss = LossFunction(loss_fn, model_state is not None, as_policy(owner, policy))
+    if data is None:
+        _checks.require(batch_size is None, lambda: f"{owner}: batch_size={batch_size} without data to cut.")
+        return loss, None
+    return loss, minibatches(data, batch_size, shuffle=shuffle, on_host=False)
+
+
+def mean_loss(
+    loss: LossFunction,
+    params: Params,
+    batches: Batches | None,
+    model_state: PyTree,
+    like: Params,
+    order: jax.Array | None = None,
+    at_once: int | None = None,
+) -> jax.Array:
+    """The mean over all examples, a scalar in float32 or wider.
+
+    Its derivatives take the memory of one batch, if there are several: each is calculated anew on the way back.
+
+    Args:
+      loss: the loss function.
+      params: the parameters in the dtype in which derivatives are to be added up.
+      batches: the data, None for a loss of the parameters alone.
+      model_state: the model state, None for a loss that takes none.
+      like: the parameters in the dtypes in which the loss function gets them.
+      order: the order of the examples, as for ``Batches.map``.
+      at_once: how many batches are taken together, as for ``Batches.map``.
+    """
+
+    def measured(batch: PyTree, mask: jax.Array | None) -> Weighted:
+        return loss.measure(tree.states_like(params, like), model_state, batch, None, mask)[0]
+
+    if batches is None:
+        return measured(None, None).mean()
+    if batches.per_epoch == 1:  # A scan of one turn would be a loop all the same, in which CPUs convolve slowly.
+        return measured(batches.data, None).mean()
+    each = batches.map(jax.checkpoint(measured), order, at_once)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), each).mean()
+
+
+def real_params(owner: str, params: Params) -> Params:
+    """The parameters as arrays; raises unless they are real, floating point, and at least one."""
+    with _errors.stage(owner):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not _leaf.is_trainable(leaf) or _leaf.is_complex(leaf):
+                _tree_checks.real_parameter(path, leaf)
+        if not any(np.size(leaf) for leaf in jax.tree.leaves(params)):
+            raise _errors.InputError("there are no parameters in params.")
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, _leaf.dtype_of(leaf)), params)  # Not of a weak type.
+
+
+def dtype_of(params: Params) -> Any:
+    """The dtype of the vector of all parameters: float32, or float64 if a leaf is."""
+    return _leaf.compute_dtype(*(leaf.dtype for leaf in jax.tree.leaves(params)))
+
+
+def as_vector(params: Params) -> jax.Array:
+    """All leaves of a tree, one after the other."""
+    dtype = dtype_of(params)
+    return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(params)])
+
+
+def as_tree(vector: jax.Array, like: Params) -> Params:
+    """The tree, in the structure, shapes and dtypes of ``like``, of which ``as_vector`` makes ``vector``."""
+    leaves, structure = jax.tree.flatten(like)
+    ends = [0]
+    for leaf in leaves:
+        ends.append(ends[-1] + leaf.size)
+    pieces = zip(leaves, itertools.pairwise(ends), strict=True)
+    return jax.tree.unflatten(structure, [vector[slice(*at)].reshape(x.shape).astype(x.dtype) for x, at in pieces])
