@@ -181,6 +181,10 @@ class Location(NamedTuple):
     first: jax.Array | None = None
 
 
+NO_DATA = Batches(None, examples=1, batch_size=None, shuffle=False, remainder="keep")
+"""The plan for a loss of the parameters alone, ``loss_fn(params, None)``: each batch is None."""
+
+
 def minibatches(
     data: PyTree,
     batch_size: int | None = None,

@@ -105,8 +105,13 @@ def _sums(loss: LossFunction, params: Params, model_state: PyTree, batch: PyTree
 def _program(loss: LossFunction) -> Callable[[Params, Batches, PyTree], dict[str, jax.Array]]:
     @compilation.counted()
     def measure_batches(params: Params, batches: Batches, model_state: PyTree) -> dict[str, jax.Array]:
-        each = batches.map(lambda batch, mask: _sums(loss, params, model_state, batch, mask))
-        totals = jax.tree.map(lambda x: jnp.sum(x, axis=0), each)
-        return {name: total.mean() for name, total in totals.items()}
+        return means(loss, params, batches, model_state)
 
     return measure_batches
+
+
+def means(loss: LossFunction, params: Params, batches: Batches, model_state: PyTree) -> dict[str, jax.Array]:
+    """The loss and the metrics over batches on the device: a pure function, for compiled programs."""
+    each = batches.map(lambda batch, mask: _sums(loss, params, model_state, batch, mask))
+    totals = jax.tree.map(lambda x: jnp.sum(x, axis=0), each)
+    return {name: total.mean() for name, total in totals.items()}
