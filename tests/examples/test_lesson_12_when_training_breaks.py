@@ -36,9 +36,9 @@ def test_numbers(tmp_path):
 
 
 def test_small(tmp_path):
-    lesson = lesson_runs.run(NAME, tmp_path, EPOCHS=3, STEPS=200, ADDITIONS=500)
+    lesson = lesson_runs.run(NAME, tmp_path, EPOCHS=3, STEPS=250, ADDITIONS=500)
     assert len(lesson.skipped) == 3
-    assert len(lesson.lost) == 200
+    assert len(lesson.lost) == 250
 
 
 @contextlib.contextmanager
