@@ -179,7 +179,7 @@ assert culprit == BAD
 # %% [markdown]
 # Now the way of the NaN through the weights. The update of this batch makes all of the last layer NaN, and in the first
 # layer the columns of those units that were on for the bad image: where a unit is off, ReLU lets no gradient pass, not
-# even NaN. One batch later it has reached every unit that is on for any image.
+# even NaN. In the next batch all outputs are NaN, and it reaches every unit that is on for any image of that batch.
 
 # %%
 after = [jax.tree.map(np.asarray, state.params) for state in states[first:]]
@@ -191,13 +191,15 @@ for name in START:
     print(f"{name:4}" + "".join(f"{share:8.1%}" for share in shares))
     assert shares[0] == 0
 assert np.all(np.isnan(after[1]["w2"]))
-assert np.array_equal(np.all(np.isnan(after[1]["w1"]), axis=0), is_on)
-assert np.array_equal(np.any(np.isnan(after[1]["w1"]), axis=0), is_on)
+reached = is_on | np.any(batch_number(first + 1)[0] @ np.nan_to_num(after[1]["w1"]) > 0, axis=0)
+for params, units in ((after[1], is_on), (after[2], reached)):
+    is_nan = np.isnan(params["w1"])
+    assert np.array_equal(is_nan, np.broadcast_to(units, is_nan.shape)), "these columns, and no others"
 
 # %% [markdown]
 # ### Repaired
 #
-# Two tools leave the batch out and go on. `with_guard` is around the step: if any weight, or any number that the
+# Two tools leave the batch out and let the run go on. `with_guard` is around the step: if any weight, or any number that the
 # optimizer keeps, would be infinite or NaN after it, nothing is changed but the place in the data, and the history
 # counts it as `skipped`. `apply_if_finite` is around the optimizer: it looks at gradients and updates, not at what they
 # are added to, and it gives up after so many bad ones in a row that the data cannot be at fault. It knows nothing of
@@ -243,7 +245,7 @@ for name, out in RUNS.items():
     assert (right_ones > 0.8) == (name != "nothing done")
 assert np.isfinite(guarded.history.epoch_mean("loss")).all(), "the guard gives the bad batch no weight"
 ratio = from_logits.history["gradient_norm"].max() / mended.history["gradient_norm"].max()
-print(f"the gradient of the bad batch is {ratio:.0f} times as long as any other")
+print(f"the longest gradient with the bad pixel is {ratio:.0f} times the longest without it")
 assert ratio > 5
 
 # %% [markdown]
@@ -356,7 +358,8 @@ assert np.all(np.diff(factors) > 0)
 # near the limit it adapts to the rate: the path is pushed out of valleys that are too steep for it, and comes to rest
 # where they are wider. This is called the edge of stability (Cohen et al. 2021, arXiv 2103.00065). We see it here: with
 # the rate at the limit the loss rises now and then, but at the end the sharpness is below `2 / rate`, while with half
-# of the rate it is above this. Twice the limit is too much.
+# of the rate it is above this. Four times the limit is too much. (Twice the limit seems to go well, and does not: that
+# is the fourth failure, too.)
 
 # %%
 print("rate / limit    rate   2 / rate   sharpness at the end   loss at the end   steps at which the loss rose")
@@ -402,7 +405,6 @@ class Slower(jl.Observer):
         return lost, rate
 
 
-slower = follow(peak_value=LIMIT / 2)
 clipped = follow(max_norm=0.2)
 warmed = follow(steps=150)
 observers = [jl.Rollback(every=jl.Every(steps=2)), Slower()]
@@ -410,7 +412,7 @@ returned = jl.fit(whole, jl.init_state(START, whole), train, steps=STEPS, observ
 times, (_, last_rate) = returned.observed["Rollback"].count, returned.observed["Slower"]
 REPAIRS = {
     "rate 4": (diverged.losses, at(diverged, -1)),
-    "half of the limit": (slower.losses, at(slower, -1)),
+    "half of the limit": (calm.losses, at(calm, -1)),
     "rate 4, clipped at 0.2": (clipped.losses, at(clipped, -1)),
     f"Rollback: {times} time, to {last_rate:.0f}": (returned.history["loss"], returned.state.params),
     "warm-up to 4": (warmed.losses, at(warmed, -1)),
@@ -590,17 +592,17 @@ def is_dead(w1):
 # %% [markdown]
 # ### Shown
 #
-# A rate of twice the limit. The loss jumps about at first, then falls and ends where other trainings end. Who looks
-# at the loss alone sees nothing.
+# A rate of twice the limit. The loss falls, and ends lower than with half of the limit. Who looks at the loss alone
+# sees nothing.
 
 # %%
 TOO_FAR = 2 * LIMIT
-burnt = follow(peak_value=TOO_FAR)
+burnt = at_limit[2.0]
 print("loss every 20 steps: " + ", ".join(f"{value:.2f}" for value in burnt.losses[:141:20]), end=" ... ")
 print(f"{burnt.losses[-1]:.3f}")
 killed = is_dead(burnt.params["w1"][-1]).sum()
 print(f"test accuracy {accuracy(at(burnt, -1)):.1%}; units dead: {killed} of {UNITS}")
-assert burnt.losses[-1] < 0.2
+assert burnt.losses[-1] < calm.losses[-1]
 assert killed > UNITS // 4
 
 # %% [markdown]
@@ -733,7 +735,7 @@ nan.annotate("NaN from here on", (first - 1, loss[first - 1]), (first + 8, loss[
 nan.set(title="1. One image of 1,408 is bad", xlabel="batch", ylabel="loss", ylim=(0, 2.6))
 jump.plot(diverged.losses, "C1--", label="rate 4")
 jump.plot(clipped.losses, "C0:", linewidth=3, label="rate 4, clipped at 0.2")
-jump.plot(slower.losses, "C2-", label=f"rate {LIMIT / 2:.2f}, half of the limit")
+jump.plot(calm.losses, "C2-", label=f"rate {LIMIT / 2:.2f}, half of the limit")
 jump.set(title=f"2. The rate is above 2 / sharpness = {LIMIT:.2f}", xlabel="step", ylabel="loss", yscale="log")
 stall.plot(stalled.losses, "C1--", label="weights in bfloat16")
 stall.plot(split.losses, "C2-", label='weights in bfloat16, "split"')
@@ -752,4 +754,5 @@ print("\nfigure: lesson_12_when_training_breaks.png")
 #
 # - Write NaN into the pixel instead of 9999 (`spoiled[BAD, PIXEL] = np.nan`). The loss of the first bad row is NaN and
 #   not infinite, the assertion says so, and the loss from the outputs does not help any more.
-# - Set `RATE = 0.2`: the updates are larger, and the two curves of the third panel come apart later.
+# - Set `RATE = 0.2` in the third failure. The updates are four times as large, and the first step leaves only 49 % of
+#   the weights as they are. At the end it is 91 % all the same, because the gradients are smaller there.
