@@ -199,11 +199,11 @@ for params, units in ((after[1], is_on), (after[2], reached)):
 # %% [markdown]
 # ### Repaired
 #
-# Two tools leave the batch out and let the run go on. `with_guard` is around the step: if any weight, or any number that the
-# optimizer keeps, would be infinite or NaN after it, nothing is changed but the place in the data, and the history
-# counts it as `skipped`. `apply_if_finite` is around the optimizer: it looks at gradients and updates, not at what they
-# are added to, and it gives up after so many bad ones in a row that the data cannot be at fault. It knows nothing of
-# the loss, so the infinite one is still in the mean of the epoch.
+# Two tools leave the batch out and let the run go on. `with_guard` is around the step: if any weight, or any number
+# that the optimizer keeps, would be infinite or NaN after it, nothing is changed but the place in the data, and the
+# history counts it as `skipped`. `apply_if_finite` is around the optimizer: it looks at gradients and updates, not at
+# what they are added to, and it gives up after so many bad ones in a row that the data cannot be at fault. It knows
+# nothing of the loss, so the infinite one is still in the mean of the epoch.
 #
 # A third, `zero_nans`, puts zeros in the place of the NaNs alone. The rest of the gradient goes on, and it is no better
 # than the part that was NaN.
@@ -345,15 +345,13 @@ for share, factor in zip(SHARES, factors, strict=True):
     print(f"{share:.2f} of this: the distance times {factor:.3f} in each step, in a quadratic {2 * share - 1:.3f}")
 measured_limit = float(np.interp(1.0, factors, SHARES))
 print(f"the limit as measured: {measured_limit:.3f} of this")
-assert abs(measured_limit - 1) < 0.04
+assert abs(measured_limit - 1) < 0.02
 assert np.all(np.diff(factors) > 0)
 
 # %% [markdown]
-# The limit is a little lower than that of the quadratic, and why is worth knowing. ReLU has kinks: where an image
-# switches a unit on, the slope of the loss jumps. The Hessian is that of the loss between the kinks; the two runs cross
-# some of them, and to them the valley is a little steeper.
-
-# %% [markdown]
+# The limit is where the Hessian says, to better than two per cent, though the loss has kinks where an image switches a
+# unit on, of which the Hessian knows nothing.
+#
 # Where training begins, the number is a guide and not a border, because the sharpness changes on the way. With rates
 # near the limit it adapts to the rate: the path is pushed out of valleys that are too steep for it, and comes to rest
 # where they are wider. This is called the edge of stability (Cohen et al. 2021, arXiv 2103.00065). We see it here: with
@@ -370,7 +368,7 @@ for share, path in at_limit.items():
     border = 2 / (share * LIMIT)
     print(f"{share:12}{share * LIMIT:8.2f}{border:11.2f}{sharp_end[share]:23.2f}{path.losses[-1]:18.3f}{rose:15}")
 assert sharp_end[1.0] < 2 / LIMIT < sharp_end[0.5]
-assert at_limit[0.5].losses[-1] < 0.2
+assert np.all(np.diff(at_limit[0.5].losses) < 0)
 assert at_limit[1.0].losses[-1] < 0.1
 assert at_limit[4.0].losses[-1] > 2
 
