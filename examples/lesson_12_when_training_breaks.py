@@ -487,9 +487,9 @@ def add_up(way):
 
 sums = jax.jit(lambda: {way: add_up(way) for way in ADDERS})()
 print("              bytes a weight      mean    spread")
-for way, weights in sums.items():
+for way in ADDERS:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(begin(way)) if leaf.ndim) / 100
-    weights = np.float32(weights)
+    weights = np.asarray(sums[way], np.float32)
     print(f"{way:12}{size:16.0f}{weights.mean():10.3f}{weights.std():10.3f}")
     tolerance = {"nothing": 0, "float32": 1e-4, "stochastic": 0.05}.get(way, 0.008)
     assert abs(weights.mean() - (1 if way == "nothing" else 1 + ADDITIONS / 1000)) <= tolerance
