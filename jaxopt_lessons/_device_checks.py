@@ -97,7 +97,8 @@ def processes_differ(name: str, paths: list[str]) -> NoReturn:
     raise InputError(f"{name} must be the same in every process, but differs at {some(paths)}. Use one seed in all.")
 
 
-AUTO_INSIDE = (
-    "This happened in a step under a plan. There the axis {axis!r} of the mesh is Auto, although it is Explicit "
-    "outside: the compiler splits the calculation along it, and reshard and out_sharding=... do not apply to it."
-)
+def note_auto_inside(error: Exception, axis: str) -> None:
+    error.add_note(
+        f"This happened in a step under a plan. There the axis {axis!r} of the mesh is Auto, although it is Explicit "
+        "outside: the compiler splits the calculation along it, and reshard and out_sharding=... do not apply to it."
+    )

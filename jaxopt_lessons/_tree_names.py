@@ -101,7 +101,7 @@ def norm(tree: PyTree, ord: int | float | str | None = None, squared: bool = Fal
     elif ord in (float("inf"), "inf"):
         length = jnp.max(jnp.array([jnp.max(leaf, initial=0) for leaf in sizes], wide), initial=0)
     else:
-        raise ValueError(f"norm: ord is one of None, 1, 2 and inf; got {ord!r}.")
+        raise ValueError(f"norm: ord must be one of None, 1, 2 and inf; got {ord!r}.")
     return length**2 if squared else length
 
 

@@ -133,7 +133,7 @@ def test_centralized_steps_sum_to_zero_for_each_output(output_axis):
     axes = (1, 2) if output_axis == 0 else (0, 1)
     np.testing.assert_allclose(np.sum(updates, axis=axes), 0, atol=1e-5)
     assert np.max(np.abs(np.sum(updates, axis=(0, 2)))) > 0.1
-    with pytest.raises(ValueError, match="output_axis is the first, 0, or the last, -1; not 1"):
+    with pytest.raises(ValueError, match="output_axis must be the first, 0, or the last, -1; got 1"):
         jl.centralize(output_axis=1)
 
 

@@ -589,5 +589,5 @@ def test_names_that_do_not_exist():
         jl.tree.get(jl.chain(jl.scale_by_adam(), jl.scale_by_learning_rate(0.1)).init(jnp.ones(1)), "count")
     with pytest.raises(KeyError, match="no values named 'hyperparams'"):
         jl.tree.set({"x": 1}, hyperparams=2)
-    with pytest.raises(ValueError, match="ord is one of None, 1, 2 and inf"):
+    with pytest.raises(ValueError, match="ord must be one of None, 1, 2 and inf"):
         jl.tree.norm({"x": jnp.ones(1)}, ord=3)

@@ -93,7 +93,7 @@ def dadapt_adamw(
     >>> tx.update(jnp.array([3.0]), tx.init(params), params)[0].round(4)  # the first step is that of adam(estim_lr0)
     Array([-0.5], dtype=float32)
     """
-    _checks.require(len(betas) == 2, "dadapt_adamw: betas must be two numbers.")
+    _checks.require(len(betas) == 2, lambda: f"dadapt_adamw: betas must be two numbers; got {betas!r}.")
     b1, b2 = betas
 
     def init(params: Params) -> DAdaptAdamWState:

@@ -49,7 +49,7 @@ def dog_rule(g: jax.Array, factor: jax.Array, rate: jax.Array) -> jax.Array:
 def _first_guess(owner: str, value: Any) -> Any:
     _checks.require(
         isinstance(value, (tuple, list)) and len(value) == 2,
-        lambda: f"{owner}: init_step is a pair such as ('heuristic', 1e-6); got {value!r}.",
+        lambda: f"{owner}: init_step must be a pair such as ('heuristic', 1e-6); got {value!r}.",
     )
     kind, size = value
     _checks.one_of(owner, "init_step[0]", kind, ("distance", "learning_rate", "heuristic"))

@@ -117,7 +117,7 @@ def prodigy(
     >>> tx.update(jnp.array([3.0]), tx.init(params), params)[0].round(4)  # the first step is that of adam(estim_lr0)
     Array([-0.5], dtype=float32)
     """
-    _checks.require(len(betas) == 2, "prodigy: betas must be two numbers.")
+    _checks.require(len(betas) == 2, lambda: f"prodigy: betas must be two numbers; got {betas!r}.")
     b1, b2 = betas
 
     def init(params: Params) -> ProdigyState:

@@ -102,7 +102,12 @@ def manual_schedule(values: Mapping[int, Scalar]) -> Any:
     >>> manual_schedule({0: 0.1, 3: 0.02})(jnp.arange(5))
     Array([0.1 , 0.1 , 0.1 , 0.02, 0.02], dtype=float32)
     """
-    _checks.require(0 in values, "manual_schedule: values must say where to begin, as in {0: 0.1, 500: 0.01}.")
+    _checks.require(
+        0 in values,
+        lambda: (
+            f"manual_schedule: values must have a value for count 0, as in {{0: 0.1, 500: 0.01}}; got {dict(values)!r}."
+        ),
+    )
 
     def value(count: jax.Array) -> jax.Array:
         result = jnp.broadcast_to(numerics.as_float(values[0]), jnp.shape(count))

@@ -286,7 +286,7 @@ class DevicePlan:
         try:
             return jax.jit(inside)(*args)  # Not compiled it would take no arrays that are not on the mesh yet.
         except Exception as error:
-            error.add_note(_device_checks.AUTO_INSIDE.format(axis=self.axis))
+            _device_checks.note_auto_inside(error, self.axis)
             raise
 
     def _sharding(self, spec: PartitionSpec) -> NamedSharding:

@@ -153,7 +153,7 @@ class Pass:
             except InputError:
                 raise
             except Exception as error:
-                error.add_note(self._where(self.count - 1))
+                self._note_where(error, self.count - 1)
                 raise
             if self.structure is None:
                 self.structure = converted.structure
@@ -174,15 +174,15 @@ class Pass:
                 _data_checks.no_batches(self.epoch)
             return _END
         except Exception as error:
-            error.add_note(self._where(self.count))
+            self._note_where(error, self.count)
             raise
         if self._length is not None and self.count == self._length:
             _data_checks.wrong_length(self._length, self.epoch, None)
         self.count += 1
         return batch
 
-    def _where(self, batch: int) -> str:
-        return f"This happened in batch {batch} of epoch {self.epoch} of the data."
+    def _note_where(self, error: Exception, batch: int) -> None:
+        error.add_note(f"This happened in batch {batch} of epoch {self.epoch} of the data.")
 
 
 _END = object()

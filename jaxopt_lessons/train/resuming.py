@@ -62,12 +62,11 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
     watch.resume(run, restored.tree["observers"])
     now, before = hyperparameters(run.step), progress["hyperparameters"]  # after the observers, which may change them
     if now != before:
-        text = f"fit: the run goes on with other hyperparameters. Up to here: {before}; from here on: {now}."
-        warnings.warn(text, stacklevel=3)
+        changed = f"fit: the run goes on with other hyperparameters. Up to here: {before}; from here on: {now}."
+        warnings.warn(changed, stacklevel=3)
     if run.end is not None and run.cursor > run.end:
-        text = (
-            f"fit: the run that is saved is {run.cursor - run.end} batches beyond the end of this one; none is taken."
-        )
+        beyond = run.cursor - run.end
+        text = f"fit: the run that is saved is {beyond} batches beyond the end of this one; none is taken."
         warnings.warn(text, stacklevel=3)
     return progress["position"]
 

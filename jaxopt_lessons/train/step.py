@@ -206,7 +206,8 @@ def make_step(
     >>> float(state.params), float(state.model_state)
     (0.0, 1.0)
     """
-    _checks.require(callable(loss_fn), "make_step: loss_fn must be a function (params, batch) -> loss.")
+    if not callable(loss_fn):
+        raise TypeError(f"make_step: loss_fn must be a function (params, batch) -> loss; got {loss_fn!r}.")
     _training_checks.stateful_loss("make_step", signature_of(loss_fn), stateful)
     of_batch = WholeBatch if accumulate in (None, 1) else functools.partial(InParts, accumulate)
     loss_function = LossFunction(loss_fn, stateful, policy)

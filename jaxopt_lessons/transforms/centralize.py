@@ -46,7 +46,7 @@ def centralize(*, output_axis: int = 0) -> Any:
            [-2., -1.,  3.]], dtype=float32)
     """
     _checks.require(
-        output_axis in (0, -1), f"centralize: output_axis is the first, 0, or the last, -1; not {output_axis}."
+        output_axis in (0, -1), f"centralize: output_axis must be the first, 0, or the last, -1; got {output_axis}."
     )
 
     def init(params: Params) -> EmptyState:

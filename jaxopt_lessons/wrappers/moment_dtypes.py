@@ -114,8 +114,8 @@ def _chosen(dtypes: Any) -> frozenset[str]:
         _checks.require(
             allowed,
             lambda name=name, dtype=dtype: (
-                f"moment_dtypes: {name} can be bfloat16 or float32, got {jnp.dtype(dtype).name}: moments need the "
-                "range of float32."
+                f"moment_dtypes: {name} must be bfloat16 or float32, for moments need the range of float32; got "
+                f"{jnp.dtype(dtype).name}."
             ),
         )
     return frozenset(name for name, dtype in by_name.items() if dtype is not None and jnp.dtype(dtype) == jnp.bfloat16)

@@ -112,7 +112,7 @@ def split_master_weights(inner: Transformation, bits: int = 16) -> Any:
     >>> params, jl.eval_params(tx, state, params)
     (Array([0.992188], dtype=bfloat16), Array([0.99121094], dtype=float32))
     """
-    _checks.require(bits in _DTYPES, f"split_master_weights: bits must be 8 or 16, got {bits!r}.")
+    _checks.require(bits in _DTYPES, f"split_master_weights: bits must be 8 or 16; got {bits!r}.")
 
     def init(params: Params) -> SplitMasterWeightsState:
         residual = tree.zeros_like(half_leaves(params), _DTYPES[bits])

@@ -466,7 +466,7 @@ def test_vmap_over_learning_rates_is_the_loop_over_learning_rates():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((3, SGD), ValueError, "^make_step: loss_fn must be a function"),
+        ((3, SGD), TypeError, "^make_step: loss_fn must be a function"),
         ((example_loss, 0.1), TypeError, r"^make_step: expected a gradient transformation, .*; got 0.1 of type float"),
         ((example_loss, jl.sgd), TypeError, "^make_step: expected a gradient transformation"),
         ((example_loss,), TypeError, "^make_step: missing a required argument: 'tx'"),
