@@ -16,6 +16,9 @@ from jax.core import Tracer
 from jaxopt_lessons._errors import InputError, describe
 from jaxopt_lessons.types import Range
 
+ELSEWHERE = {"lr": "learning_rate", "beta1": "b1", "beta_1": "b1", "beta2": "b2", "beta_2": "b2"}
+"""What other libraries call an argument, where it is too unlike to be found by its letters."""
+
 
 def number(owner: str, name: str, value: Any, allowed: Range) -> None:
     """Raises unless ``value`` is a number in ``allowed``, a tracer, or a schedule where that is allowed."""
@@ -97,7 +100,8 @@ def arguments(owner: str, error: TypeError, given: Iterable[str], known: Sequenc
     """Re-raises a failed call with the name of the function and, for an unknown keyword, the nearest known one."""
     unknown = [name for name in given if name not in known]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
+        here = ELSEWHERE.get(unknown[0])
+        near = [here] if here in known else difflib.get_close_matches(unknown[0], known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise TypeError(
             f"{owner}: got an unknown argument {unknown[0]!r}.{hint} The arguments are: {', '.join(known)}."

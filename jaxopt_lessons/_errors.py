@@ -19,7 +19,7 @@ import jax
 class InputError(ValueError):
     """A tree, a state or an extra argument does not fit the transformation it was given to.
 
-    The message begins with the stage that refused it, outermost first: ``adamw > scale_by_adam: ...``.
+    The message begins with the stage that refused it, outermost first: ``adamw > chain > scale_by_adam: ...``.
     """
 
     def __init__(self, message: str, stages: tuple[str, ...] = ()):

@@ -168,7 +168,7 @@ def test_example_raises_what_its_entry_says_and_the_remedy_works(block, entries)
     kind, text = " ".join(line[2:] for line in said.splitlines()).split(": ", 1)
     assert any(re.search(wildcard(entry, PART) + "$", text) for entry in entries), f"no entry above for {text}"
     namespace = {"jax": jax, "jnp": jnp, "jl": jl}
-    with pytest.raises(ERRORS[kind]) as caught:  # noqa: PT011 (its text is compared below, without its notes)
+    with pytest.raises(ERRORS[kind]) as caught:
         exec(wrong, namespace)
     assert re.fullmatch(wildcard(text, HOLE), str(caught.value)), str(caught.value)
     assert type(caught.value) is ERRORS[kind]
