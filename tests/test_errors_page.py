@@ -23,6 +23,8 @@ ENTRIES = [text for block in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL) f
 PART, HOLE = r"<[^<>]*>", r"\[\.\.\.\]"
 ERRORS = {"TypeError": TypeError, "ValueError": ValueError, "InputError": jl.InputError}
 
+RECORDS = "save: records map names to NumPy arrays without Python objects; at<>is<>."
+FACTS = "<>: about holds what JSON can: str, int, float, bool, None, and lists and dicts of them; got<>of type<>at<>."
 WITHOUT_ENTRY = {
     ("_checks.py", "<>"): "require hands on the text that its caller writes, which has an entry",
     ("_errors.py", "<>"): "warning hands on the text that its caller writes, which has an entry",
@@ -34,8 +36,16 @@ WITHOUT_ENTRY = {
     ): "the error of the function that makes the optimizers, behind the point at which it came",
     ("train/lr_find.py", "lr_find:<>"): "the error of Step.replace, behind the name of the function",
     ("wrappers/groups.py", "groups:<>:<>"): "the error of Value.replace, behind the rule",
+    # From here on texts that users do not meet.
+    ("_checkpoint_checks.py", RECORDS): "fit alone saves records, those of its history",
+    ("_checkpoint_checks.py", FACTS): "fit alone saves facts, and made them",
+    ("_data_checks.py", "data: a position in a stream has<>; got<>."): "fit gives the position that it has saved",
+    ("_data_checks.py", "rows: expected a slice of the rows of a batch; got<>."): "fit gives plan.rows(...)",
+    ("_data_checks.py", "rows:<>takes none of the<>rows of a batch."): "plan.rows(...) is never empty",
+    ("train/checkpoint.py", "save_in_background: a run of several processes saves by save."): "Checkpoint sees to it",
+    ("train/host_batches.py", "HostBatches: a plan that shuffles needs the run's key."): "fit gives the key",
 }
-"""Where a text has no words of its own, and why: nobody could look for it."""
+"""Texts that need no entry, and why."""
 
 
 def fixed(text: str) -> str:
