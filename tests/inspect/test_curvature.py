@@ -382,9 +382,7 @@ def test_parameters_are_checked(params, message):
 @pytest.mark.parametrize("size", [2, 400])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_an_error(bad, size):
-    with pytest.raises(
-        ValueError, match="curvature: .* derivatives are not all finite. The loss is (nan|inf)"
-    ):
+    with pytest.raises(ValueError, match="curvature: .* derivatives are not all finite. The loss is (nan|inf)"):
         curvature(lambda p, _: jnp.sum(p**2) * bad, jnp.ones(size))
 
 

@@ -455,9 +455,7 @@ def test_errors_of_a_landscape():
     two = landscape(lambda p, _: p["x"] + p["y"], {"x": 1.0, "y": 2.0}, directions="coordinates", resolution=2)
     with pytest.raises(jl.InputError, match=r"first axes count the points and must have equal lengths; got \[2, 3\]"):
         two.project({"x": np.ones(2), "y": np.ones(3)})
-    with pytest.raises(
-        TypeError, match=r"^point: b must be a finite number, a single number; got an array"
-    ):
+    with pytest.raises(TypeError, match=r"^point: b must be a finite number, a single number; got an array"):
         plane.point(0, np.ones(3))
     with pytest.raises(ValueError, match="^plot: levels must be a whole number, or losses that increase"):
         plane.plot(levels=[2.0, 1.0])
