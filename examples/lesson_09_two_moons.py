@@ -6,7 +6,7 @@
 # digit. If two programs print the same six digits after 25,000 updates, they do the same.
 #
 # **You will see** the experiment in forty lines of NumPy and again with the library; 133 published numbers of its three
-# versions, met in all six digits or so that were printed, and two that contradict themselves; and what the digits give
+# versions, met in all digits printed, and two that contradict themselves; and what the digits give
 # away: where Adam's `eps` stood, and one wrong line in a run that was published.
 #
 # **It opens** [sgd.py](../jaxopt_lessons/optimizers/sgd.py), [adam.py](../jaxopt_lessons/optimizers/adam.py),
