@@ -7,7 +7,8 @@
 #
 # **You will see** how the cost falls for each of the three, step by step and second by second; their paths on the
 # contours of a cost with two weights; how many steps and how many passes over the data a training takes with batches
-# from 4 examples to all of them; and how the noise of the gradients foretells where a larger batch stops paying.
+# from 4 examples to all of them; and what the noise of the gradients says, within a factor of three, about where a
+# larger batch stops paying.
 #
 # **It opens** [batches.py](../jaxopt_lessons/train/batches.py), where `minibatches` cuts the data into batches,
 # [step.py](../jaxopt_lessons/train/step.py), one update, and [fit.py](../jaxopt_lessons/train/fit.py), the loop.
@@ -32,7 +33,7 @@ FIRST = 300  # steps to look at one by one
 LENGTHS = {None: 300, 64: 300, 1: 3000}  # steps of whole runs, multiples of 300; a batch size of None is all examples
 PATH_STEPS = 300
 SIZES = (4, 16, 64, 256, 512, None)
-RATES = (0.2, 0.4, 0.8, 1.6)
+RATES = (0.2, 0.4, 0.8, 1.2, 1.6)
 TARGET, SEEDS = 0.3, 2
 
 # %% [markdown]
@@ -85,8 +86,8 @@ assert sorted(np.concatenate(by_hand)) == list(range(m)), "each example once"
 #
 # Then the update. By hand it is `params - learning_rate * gradient`, with the mean gradient of the examples in the
 # batch. In the library a *step* is made of a loss function and an optimizer, here `sgd`; it takes the state of a run
-# and a batch, and returns the next state. The loss function returns one number for each example; the step takes the
-# mean.
+# and a batch, and returns the next state. The loss function returns one number for each example, and the step takes
+# the mean; or one number, which the step takes as it is, as in the counting.
 
 # %%
 counting = jl.make_step(lambda counters, rows: -jnp.sum(counters[rows]), jl.sgd(1.0))
@@ -171,9 +172,9 @@ assert 0 < rises[64][1] < rises[1][1] - 0.1, "mini-batches are in between"
 # %% [markdown]
 # ## Second by second
 #
-# Here is what the noisy steps are good for. The three need about as many steps, but a step with 64 examples costs far
-# less than one with all of them. We train for longer, take the time of a second run, for which nothing has to be
-# compiled, and draw the cost of all examples over the milliseconds.
+# Here is what the noisy steps are good for. Batch and mini-batches need about as many steps, but a step with 64
+# examples costs far less than one with all of them. We train for longer, take the time of a second run, for which
+# nothing has to be compiled, and draw the cost of all examples over the milliseconds.
 #
 # The course says that for a small training set, `m < 2000`, batch gradient descent will do. Ours has 1,797 examples, so
 # we can look: how long does each of the three take until the cost of all examples is below 0.3?
@@ -196,9 +197,9 @@ for size, length in LENGTHS.items():
 # %% [markdown]
 # Batch gradient descent needs as many steps as with mini-batches of 64, and 28 times as many examples for each of them.
 # So for this set the rule costs time: it is not that batch gradient descent is better below 2,000 examples. It is that
-# it does not matter there, since all of it takes a fraction of a second. A step with one example is cheaper still, but
-# an epoch of such steps is the most expensive of all, because a processor is good at doing the same with many
-# examples at once.
+# it does not matter there, since all of it takes a fraction of a second. Stochastic gradient descent is the first to
+# see a cost of 0.3, with twice the steps, each of which costs next to nothing; but it does not stay below. And an epoch
+# of such steps is the most expensive of all, because a processor is good at doing the same with many examples at once.
 
 # %%
 assert abs(reached[None] - reached[64]) < 0.15 * reached[None], "as many steps"
@@ -252,7 +253,7 @@ assert distances[1] > 3 * distances[32] > 9 * distances[None], "mini-batches in 
 # ## Powers of two
 #
 # For large sets the course takes mini-batches, of a power of two, mostly from 64 to 512 examples. We look at these and
-# at smaller and larger ones. To be fair to each batch size we let it choose its learning rate: we train with four rates
+# at smaller and larger ones. To be fair to each batch size we let it choose its learning rate: we train with five rates
 # and two orders of the data for each, and count the steps to a cost of 0.3 with the rate that takes the fewest. (The
 # data are shuffled once, beforehand, which compiles faster than a new order in each epoch.)
 #
@@ -300,7 +301,7 @@ for size in SIZES:
     needed[size], rates[size], per_step[size] = to_target(size)
 foretold = {size: needed[None] * (1 + measured.noise_scale / (size or m)) for size in SIZES}
 
-print(f"\nto a cost of {TARGET}, with the best of four rates")
+print(f"\nto a cost of {TARGET}, with the best of five rates")
 print("    batch   rate   steps   foretold   epochs   ms an epoch   ms in all")
 for size in SIZES:
     epochs, ms = needed[size] * (size or m) / m, per_step[size]
@@ -308,12 +309,13 @@ for size in SIZES:
     print(f"{size or m:9}   {rates[size]:4}   {row}   {needed[size] * ms:9.2f}")
 
 # %% [markdown]
-# From 64 examples on, a larger batch hardly saves a step, and each doubling costs twice the epochs. Below, where noise
-# rules, a quarter of the batch needs about twice the steps or more, and a smaller learning rate. The noise scale
-# says as much from the first weights alone, in its order of magnitude: it puts the turn near 50 examples, the measured
-# steps put it at a smaller batch. The law assumes that the noise scale stays what it is and that the cost is as steep
-# in all directions. The first is not so here: the noise scale grows while the cost falls, as the next lines print. What
-# is left to learn then differs from example to example.
+# From 64 examples on, larger batches save a quarter of the steps at most, and nearly each doubling costs twice the
+# epochs. Below, where noise rules, a quarter of the batch needs about twice the steps, and a smaller learning rate. The
+# noise scale says as much from the first weights alone, in its order of magnitude: it puts the turn near 50 examples,
+# and foretells up to twice the steps that a small batch takes. The law is derived for one step, on a cost that is as
+# steep in all directions; many small steps average their noise. It also takes the noise scale to stay what it is. That
+# is not so: it grows while the cost falls, as the next lines print, because what is left to learn differs from example
+# to example. So later in a training larger batches pay.
 #
 # What the best size is in seconds depends on the machine: on how much faster it does many examples at once than one
 # after the other. The column of milliseconds an epoch shows it for yours.
@@ -327,7 +329,7 @@ for steps in (0, FIRST // 2, FIRST):
 assert later[2] > 2 * later[1] > 4 * later[0], "it grows while the cost falls"
 
 small, large = min(size for size in SIZES if size), [size for size in SIZES if size and size >= 64]
-assert all(abs(needed[size] / needed[None] - 1) < 0.25 for size in large), "no fewer steps with more than 64"
+assert all(1 <= needed[size] / needed[None] < 1.35 for size in large), "hardly fewer steps with more than 64"
 assert needed[small] > 3 * needed[64], "but many more with a few examples"
 assert needed[small] * small < 0.6 * needed[64] * 64, "which are fewer examples all the same"
 assert all(foretold[size] / 3 < needed[size] < 1.3 * foretold[size] for size in SIZES), (

@@ -8,8 +8,8 @@
 # **You will see** a year of daily temperatures in Seattle with averages over 2, 10 and 50 days; how much each day of
 # the past weighs; noise and delay measured, one traded for the other.
 #
-# **It opens** [ema.py](../jaxopt_lessons/transforms/ema.py), forty lines that most optimizers here are built on, and
-# [ema_momentum](../jaxopt_lessons/optimizers/sgd.py).
+# **It opens** [ema.py](../jaxopt_lessons/transforms/ema.py), the average as a part of optimizers, and
+# [ema_momentum](../jaxopt_lessons/optimizers/sgd.py), which is made of it.
 
 # %%
 import jax
@@ -116,7 +116,8 @@ print(f"1/e = {np.exp(-1):.3f}")
 # - noise: how far the curve moves from one day to the next, as a root mean square.
 # - delay: the shift in days at which the curve fits best, with the least squared distance, to a mean that is not
 #   late: that of the 25 days before, the day itself and the 25 days after. It looks into the future, so it is no use
-#   while you train, but it can be calculated afterwards.
+#   while you train, but it can be calculated afterwards. For `beta = 0.98` the best shift is less than the mean age of
+#   49 days: the average also flattens the year, and a shift cannot undo that.
 
 # %%
 year = slice(366, DAYS - 25)

@@ -164,8 +164,8 @@ assert turned["RMSprop"][middle] > 0.95 * turned["gradient descent"][middle], "n
 
 # %% [markdown]
 # A longer bowl along the axes is no harder for RMSprop: the size of a coordinate's gradient does not matter. Rotated,
-# it is as hard as for gradient descent: ten times the `kappa`, ten times the steps. For momentum it is the same either
-# way.
+# long ones are as hard as for gradient descent: from a `kappa` of 100 to 1000 it takes ten times the steps. For
+# momentum it is the same either way.
 #
 # A network is somewhere in between. That the gradients of its layers and features differ in size lies along the axes,
 # and RMSprop takes it away. Other valleys of its cost run across the axes.

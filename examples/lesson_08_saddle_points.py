@@ -2,12 +2,13 @@
 # # Lesson 8: Saddle points and plateaus
 #
 # **The idea.** Where the gradient is zero, each direction curves up or down. A local minimum needs all of them to curve
-# up, and the more directions there are, the less likely that is: nearly all such points are saddles. A saddle does not
-# hold an optimizer, but it makes it slow: around it lies a plateau, where the gradient is small for a long time.
+# up, and the more directions there are, the less likely that is: nearly all such points are saddles. A saddle holds
+# only an optimizer that begins exactly on it, but it makes the others slow: around it lies a plateau, where the
+# gradient is small for a long time.
 #
-# **You will see** how rare minima are among random points with gradient zero; that the high ones are saddles and the
-# low ones are minima; how many steps each optimizer needs to leave a plateau, calculated and counted; and the saddle
-# beside which a network with small weights begins.
+# **You will see** how rare minima are among random points with gradient zero; that the lower a point lies, the fewer
+# directions lead down from it; how many steps each optimizer needs to leave a plateau, calculated and counted; and the
+# saddle beside which a network with small weights begins.
 #
 # **It opens** [curvature.py](../jaxopt_lessons/inspect/curvature.py), the eigenvalues of the Hessian, and
 # [noisy_sgd.py](../jaxopt_lessons/optimizers/noisy_sgd.py), gradient descent with noise.
@@ -114,7 +115,7 @@ assert abs(ratio - 3**-0.5) < 0.02
 # `3^(-1/2)`, so the probability falls like `3^(-n^2 / 4)`, which is what Dean and Majumdar calculated in 2006.
 
 # %% [markdown]
-# ## The low ones are minima
+# ## Minima are only among the low ones
 #
 # Are there no minima at all, then? A Hessian is more than a random matrix: it depends on how high the point lies. Take
 # a sum of cosines with random frequencies and phases. The second derivative of a cosine is minus the cosine, times the

@@ -6,8 +6,8 @@
 # digit. If two programs print the same six digits after 25,000 updates, they do the same.
 #
 # **You will see** the experiment in forty lines of NumPy and again with the library; 133 published numbers of its three
-# versions, met in all digits printed, and two that contradict themselves; and what the digits give away: where Adam's
-# `eps` stood, and one wrong line in somebody's homework.
+# versions, met in all digits printed, and two that contradict themselves; and what the digits give
+# away: where Adam's `eps` stood, and one wrong line in a run that was published.
 #
 # **It opens** [sgd.py](../jaxopt_lessons/optimizers/sgd.py), [adam.py](../jaxopt_lessons/optimizers/adam.py),
 # [inverse_time.py](../jaxopt_lessons/schedules/inverse_time.py), and [step.py](../jaxopt_lessons/train/step.py), whose
@@ -291,7 +291,7 @@ if EPOCHS == 5000:
     print("\naccuracy after 5,000 and 10,000 epochs, in percent")
     for name, run in runs.items():
         compare("accuracy", name, (accuracy(run["half"]), accuracy(run["end"])), ACCURACY[name], "{:.2f}")
-    print("\nthe last batch of epoch 9000, in all digits")
+    print("\nthe last batch of epoch 9000, as NumPy prints it; Adam's divisions round differently in the last digits")
     for name, published in ALL_DIGITS.items():
         ours = runs[name]["last"][9000]
         print(f"{name:29}{ours:.17f}, published {published:.17f}: {abs(ours - published):.0e} apart")
@@ -376,10 +376,10 @@ if EPOCHS == 5000:
 #
 # ## One wrong line
 #
-# [The post](https://github.com/Jongwon0280/Jongwon0280.github.io) has the published numbers for gradient descent and
-# momentum, but other ones for Adam: 0.644240 where 0.167845 is expected. The code it shows is right, so it is not the
-# code that printed them. One slip explains all five, and the accuracy: `(1 - beta2**2)` in the place of
-# `(1 - beta2**t)`. In the long run `s` is then divided by 0.002 and not by 1, and the steps are 22 times too short.
+# The last of the sources above has the published numbers for gradient descent and momentum, but other ones for Adam:
+# 0.644240 where 0.167845 is expected. The code it shows is right, so it is not the code that printed them. One slip,
+# easily made, explains all five, and the accuracy: `(1 - beta2**2)` in the place of `(1 - beta2**t)`. In the long run
+# `s` is then divided by 0.002 and not by 1, and the steps are 22 times too short.
 #
 # To try that, we write an optimizer of our own: a pair of functions, which goes into a `chain` like any other.
 

@@ -143,7 +143,8 @@ OPTIMIZERS = {
 # ## A first look for the learning rate
 #
 # `lr_find` trains a copy of the network with a rate that grows from step to step. It suggests the one at which the loss
-# falls fastest. Where the loss is least, the rate is too large already.
+# falls fastest. Where the loss is least, the rate is too large already. The suggestion is on the safe side: begin there
+# and go up two decades.
 
 # %%
 batches = jl.minibatches(train, BATCH, remainder="wrap")
@@ -158,7 +159,8 @@ assert 1e-4 < found.suggestion < found.minimum < 0.2
 # A guess is a guess. So we try several rates for each optimizer, each with two seeds for the weights and the order of
 # the data, on short runs, and compare them by the loss on the validation set. A comparison is fair only if every
 # optimizer has the rate that is best for it. `sweep` compiles one program for an optimizer and runs all its trainings
-# in it: the learning rate is an argument of the program, not a part of it.
+# in it: the learning rate is an argument of the program, not a part of it. (`sweep` and `make_scan` need batches of one
+# size: `remainder="wrap"` above fills the last batch of an epoch with examples of the next.)
 
 
 # %%
@@ -241,9 +243,10 @@ except RuntimeError as error:
     print(f"saved at step {checkpoint_step} of {EPOCHS * epoch}; then {error}")
 
 # %% [markdown]
-# The same call with `resume=True` goes on from the last checkpoint. The order of the data and every random number are
-# functions of a key and of the number of batches seen, so nothing has to be replayed, and the result is that of a run
-# that was never cut off: not nearly, but bit for bit. It is easy to check, so we do.
+# The same call with `resume=True` goes on from the last checkpoint; `epochs` still counts from the beginning. The order
+# of the data and every random number are functions of a key and of the number of batches seen, so nothing has to be
+# replayed, and the result is that of a run that was never cut off: not nearly, but bit for bit. It is easy to check, so
+# we do.
 
 # %%
 seen = []
@@ -287,7 +290,8 @@ assert result["accuracy"] > 0.86
 # %%
 figure, (search, swept, course) = plt.subplots(1, 3, figsize=(15, 4.6))
 found.plot(search)
-search.set(title="lr_find: the rate grows, step by step")
+search.set(title="lr_find for Adam: the rate grows")
+search.legend(loc="lower left", fontsize="x-small")
 for (name, sweep), marker in zip(sweeps.items(), "os^D", strict=True):
     losses = np.asarray(sweep.values["loss"])
     swept.plot(RATES, losses.mean(axis=1), marker=marker, label=name)
@@ -308,6 +312,7 @@ print("\nfigure: lesson_10_whole_model.png")
 # %% [markdown]
 # ## What to try next
 #
+# - `result.best("accuracy", "max")` is how to ask a sweep for the largest of something.
 # - `EPOCHS = 20`, and look at training and validation: from where on does the network only learn its training set by
 #   heart? `jl.EarlyStopping(patience=3)` and `jl.BestWeights()` are observers for that.
 # - `HIDDEN = 512`, or a second layer. Does the best learning rate move?

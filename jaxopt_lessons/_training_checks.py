@@ -4,8 +4,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import jax
+from jax.core import Tracer
 
 from jaxopt_lessons._errors import InputError, describe, path_name
+
+
+def loss_function_expected(owner: str, value: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: loss_fn must be a function (params, batch) -> loss; got {value!r} of type {type(value).__name__}."
+    )
+
+
+def not_traced(owner: str, *values: Any) -> None:
+    """Raises if there is a tracer among the arguments of a function whose results are numbers on the host."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)):
+        raise TypeError(
+            f"{owner}: the results are numbers on the host, so it cannot be called inside of jit, vmap or grad; got "
+            "arguments that are traced."
+        )
 
 
 def loss_with_metrics(result: tuple[Any, ...]) -> None:
@@ -75,6 +91,10 @@ def reserved_metrics(
     taken = [name for name in reserved if name in metrics]
     if taken:
         raise InputError(f"the metrics of a loss function cannot be called {taken[0]!r}: {reason}.")
+
+
+def loss_type(name: str, value: Any) -> NoReturn:
+    raise InputError(f"{name} must be a number or an array; got one {type(value).__name__}.")
 
 
 def loss_shape(name: str, got: str, examples: int) -> NoReturn:

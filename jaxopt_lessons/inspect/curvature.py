@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _figure, numerics, tree
+from jaxopt_lessons import _checks, _errors, _figure, _training_checks, numerics, tree
 from jaxopt_lessons.inspect import lanczos
 from jaxopt_lessons.inspect.mean_loss import as_tree, as_vector, dtype_of, mean_loss, planned_loss, real_params
 from jaxopt_lessons.train import compilation
@@ -164,7 +164,8 @@ def curvature(
 
     Raises:
       InputError: a parameter is complex or of whole numbers, or there is none; the data or the loss do not fit.
-      ValueError: a number is out of range, or the second derivatives are infinite or NaN.
+      TypeError: an argument is of another type, or is traced.
+      ValueError: a number is out of range, or the loss or one of its derivatives is infinite or NaN.
 
     >>> saddle = curvature(lambda p, _: p["x"] ** 2 - p["y"] ** 2, {"x": 0.0, "y": 0.0})
     >>> saddle
@@ -172,6 +173,7 @@ def curvature(
     >>> abs(saddle.bottom["y"])
     Array(1., dtype=float32)
     """
+    _training_checks.not_traced("curvature", params, data, model_state)
     key = tree.typed_key(_checks.random_key("curvature", key))
     steps = _checks.whole("curvature", "steps", steps, least=2)
     probes = _checks.whole("curvature", "probes", probes, least=2)
@@ -180,7 +182,8 @@ def curvature(
     params = real_params("curvature", params)
     loss, batches = planned_loss("curvature", loss_fn, data, batch_size, model_state, policy)
     hessian = Hessian(loss, params, batches, model_state)
-    found = _all(hessian) if hessian.size <= steps * probes else _by_lanczos(hessian, key, steps, probes)
+    with _errors.stage("curvature"):
+        found = _all(hessian) if hessian.size <= steps * probes else _by_lanczos(hessian, key, steps, probes)
     if tolerance is None:
         largest = max(abs(found.top.value), abs(found.bottom.value))
         tolerance = ROUNDING * float(np.finfo(hessian.dtype).eps) * math.sqrt(hessian.size) * largest
@@ -190,7 +193,7 @@ def curvature(
 class Hessian:
     """The Hessian of a mean loss, as a function of vectors; it also notes the loss and the length of its gradient."""
 
-    def __init__(self, loss: LossFunction, params: Params, batches: Batches | None, model_state: PyTree):
+    def __init__(self, loss: LossFunction, params: Params, batches: Batches, model_state: PyTree):
         self.params, self.dtype = params, dtype_of(params)
         self.size = sum(leaf.size for leaf in jax.tree.leaves(params))
         self.loss = self.gradient_norm = math.nan
@@ -201,11 +204,13 @@ class Hessian:
         return product
 
     def check_finite(self, numbers: np.ndarray) -> None:
+        # Second derivatives alone would not tell: of a network of ReLU whose weights are NaN they are 0.
+        known = (numbers, np.asarray(self.loss), np.asarray(self.gradient_norm))
         _checks.require(
-            bool(np.all(np.isfinite(numbers))),
+            all(np.all(np.isfinite(x)) for x in known),
             lambda: (
-                f"curvature: the second derivatives are not finite. The loss is {float(self.loss):g}, the length of "
-                f"its gradient {float(self.gradient_norm):g}."
+                f"curvature: the loss and its derivatives are not all finite. The loss is {float(self.loss):g}, the "
+                f"length of its gradient {float(self.gradient_norm):g}."
             ),
         )
 
@@ -214,7 +219,7 @@ class Hessian:
 def _program(loss: LossFunction) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
     @compilation.counted()
     def hessian_vector_product(
-        vector: jax.Array, params: Params, batches: Batches | None, model_state: PyTree
+        vector: jax.Array, params: Params, batches: Batches, model_state: PyTree
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         wide = tree.widen(params)
         derivative = jax.value_and_grad(lambda wide: mean_loss(loss, wide, batches, model_state, params))

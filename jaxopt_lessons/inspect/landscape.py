@@ -24,7 +24,6 @@ import numpy as np
 
 from jaxopt_lessons import (
     _checks,
-    _data_checks,
     _errors,
     _figure,
     _leaf,
@@ -35,12 +34,12 @@ from jaxopt_lessons import (
 )
 from jaxopt_lessons._errors import InputError
 from jaxopt_lessons.inspect import planes
+from jaxopt_lessons.inspect.mean_loss import planned_loss
 from jaxopt_lessons.inspect.trajectory import Trajectory
 from jaxopt_lessons.train import compilation
-from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
+from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.evaluate import means
-from jaxopt_lessons.train.objective import LossFunction, signature_of
-from jaxopt_lessons.train.policy import as_policy
+from jaxopt_lessons.train.objective import LossFunction
 from jaxopt_lessons.types import Params, PyTree, Range
 
 MARGIN = 0.25
@@ -82,7 +81,14 @@ class Landscape(NamedTuple):
     axes: tuple[str, str]
 
     def point(self, a: float, b: float) -> Params:
-        """The parameters at a place of the plane: ``center + a d1 + b d2``."""
+        """The parameters at a place of the plane: ``center + a d1 + b d2``.
+
+        Args:
+          a: how far along the first direction, a number.
+          b: how far along the second.
+        """
+        for name, number in (("a", a), ("b", b)):
+            _checks.number("point", name, number, Range())
         return planes.combine(self.center, self.directions, jnp.asarray(a, float), jnp.asarray(b, float))
 
     def project(self, points: Params | Trajectory) -> Projection:
@@ -149,8 +155,8 @@ def landscape(
     Args:
       loss_fn: as for ``make_step``; one that takes a key gets None.
       params: the parameters, a tree of floating-point or complex arrays.
-      data: a tree of arrays with the examples along their first axes, all of which count at each point. None for a loss
-        of the parameters alone: it is called as ``loss_fn(params, None)``.
+      data: a tree of arrays with the examples along their first axes, which are put on the device; all of them count at
+        each point. None for a loss of the parameters alone: it is called as ``loss_fn(params, None)``.
       directions: what spans the plane.
         None: two random directions. Each filter of them is rescaled to the norm of the filter of ``params``, so 1 on an
         axis is as far as the parameters are long; they are not made orthogonal, in many dimensions they nearly are. A
@@ -177,10 +183,10 @@ def landscape(
       A ``Landscape``: ``.losses[i, j]`` at ``a[j], b[i]``, ``.project(params or trajectory)``, ``.plot()``.
 
     Raises:
-      TypeError: an argument is of another type.
+      TypeError: an argument is of another type, or is traced.
       ValueError: a number is out of range, or the arguments exclude each other.
-      InputError: a parameter is no floating-point or complex array, another tree is not like ``params``, or the
-        directions are zero or parallel.
+      InputError: a parameter is no floating-point or complex array, or there is none, another tree is not like
+        ``params``, or the directions are zero or parallel.
 
     >>> plane = landscape(lambda w, _: w[0] ** 2 + 3 * w[1], jnp.array([2.0, 0.0]), directions="coordinates",
     ...                   extent=((-1, 1), (0, 2)), resolution=3)
@@ -191,15 +197,17 @@ def landscape(
            [4., 3., 4.],
            [7., 6., 7.]])
     """
-    if not callable(loss_fn):
-        raise TypeError(f"landscape: loss_fn must be a function (params, batch) -> loss; got {loss_fn!r}.")
-    _training_checks.stateful_loss("landscape", signature_of(loss_fn), model_state is not None, "model_state=...")
-    loss = LossFunction(loss_fn, model_state is not None, as_policy("landscape", policy))
-    batches = _all_of("landscape", data, batch_size)
+    _training_checks.not_traced("landscape", params, data, model_state)
+    loss, batches = planned_loss("landscape", loss_fn, data, batch_size, model_state, policy)
     n_a, n_b = _resolution(resolution)
+    key = _checks.random_key("landscape", key)
+    if isinstance(filter_axis, bool) or not isinstance(filter_axis, (int, np.integer)):
+        raise TypeError(f"landscape: filter_axis must be a whole number; got {filter_axis!r}.")
     with _errors.stage("landscape"):
         params = jax.tree_util.tree_map_with_path(_as_parameter, params)
-        plane = _plane(params, directions, through, key, filter_axis)
+        if not any(leaf.size for leaf in jax.tree.leaves(params)):
+            raise InputError("there are no parameters in params.")
+        plane = _plane(params, directions, through, key, int(filter_axis))
         (a_low, a_high), (b_low, b_high) = _extent(extent, plane)
         a, b = _values(a_low, a_high, n_a), _values(b_low, b_high, n_b)
         found = _measured(loss, plane, a, b, batches, model_state)
@@ -227,8 +235,8 @@ def _plane(params: Params, directions: Any, through: Any, key: Any, filter_axis:
         _checks.require(directions is None, "landscape: give directions or through, not both.")
         return _through(params, through)
     if directions is None:
-        filter_axis = _filter_axis(params, filter_axis)
-        found = planes.random(params, _checks.random_key("landscape", key), filter_axis)
+        _check_filter_axis(params, filter_axis)
+        found = planes.random(params, key, filter_axis)
         names = ("first random direction", "second random direction")
         hint = "Filters of zeros do not move, and single numbers have one direction only: give two directions."
         planes.check_span(found, names, hint)
@@ -346,16 +354,13 @@ def _resolution(resolution: Any) -> tuple[int, int]:
     return n_a, n_b
 
 
-def _filter_axis(params: Params, filter_axis: Any) -> int:
-    if isinstance(filter_axis, bool) or not isinstance(filter_axis, (int, np.integer)):
-        raise TypeError(f"landscape: filter_axis must be a whole number; got {filter_axis!r}.")
+def _check_filter_axis(params: Params, filter_axis: int) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if leaf.ndim > 1 and not -leaf.ndim <= filter_axis < leaf.ndim:
             raise InputError(
                 f"filter_axis={filter_axis}: the parameter at {_errors.path_name(path)!r} is "
                 f"{_errors.describe(leaf)} and has no such axis."
             )
-    return int(filter_axis)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -421,18 +426,6 @@ def _points(name: str, points: Any, center: Params) -> tuple[Params, bool]:
 # ---------------------------------------------------------------------------------------------------------------------
 # The losses
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _all_of(owner: str, data: PyTree, batch_size: int | None) -> Batches:
-    if data is None:
-        _checks.require(batch_size is None, f"{owner}: batch_size is for data; there is none.")
-        return NO_DATA
-    if isinstance(data, Batches):
-        raise TypeError(f"{owner}: data must be arrays, all of which are measured; give batches.data, and batch_size.")
-    batches = minibatches(data, batch_size, shuffle=False)
-    if batches.on_host:
-        _data_checks.on_the_host()  # It would be read anew for each point.
-    return batches
 
 
 def _values(low: float, high: float, number: int) -> np.ndarray:

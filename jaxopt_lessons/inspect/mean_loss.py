@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _errors, _leaf, _training_checks, _tree_checks, tree
-from jaxopt_lessons.train.batches import Batches, minibatches
-from jaxopt_lessons.train.objective import LossFunction, Weighted, signature_of
-from jaxopt_lessons.train.policy import as_policy
+from jaxopt_lessons import _checks, _errors, _leaf, _tree_checks, tree
+from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
+from jaxopt_lessons.train.evaluate import loss_to_measure
+from jaxopt_lessons.train.objective import LossFunction, Weighted
 from jaxopt_lessons.types import Params, PyTree
 
 
@@ -26,20 +26,23 @@ def planned_loss(
     model_state: PyTree,
     policy: Any,
     shuffle: bool = False,
-) -> tuple[LossFunction, Batches | None]:
-    """The loss function and the batches that the arguments of a function of ``inspect`` say; None without data."""
-    _training_checks.stateful_loss(owner, signature_of(loss_fn), model_state is not None, "model_state=...")
-    loss = LossFunction(loss_fn, model_state is not None, as_policy(owner, policy))
+) -> tuple[LossFunction, Batches]:
+    """The loss function and the batches, on the device, that the arguments of a function of ``inspect`` say."""
+    loss = loss_to_measure(owner, loss_fn, model_state, policy)
     if data is None:
         _checks.require(batch_size is None, lambda: f"{owner}: batch_size={batch_size} without data to cut.")
-        return loss, None
+        return loss, NO_DATA
+    if isinstance(data, Batches):
+        raise TypeError(f"{owner}: data must be arrays, all of which are measured; give batches.data, and batch_size.")
+    if batch_size is not None:
+        batch_size = _checks.whole(owner, "batch_size", batch_size, least=1)
     return loss, minibatches(data, batch_size, shuffle=shuffle, on_host=False)
 
 
 def mean_loss(
     loss: LossFunction,
     params: Params,
-    batches: Batches | None,
+    batches: Batches,
     model_state: PyTree,
     like: Params,
     order: jax.Array | None = None,
@@ -52,7 +55,7 @@ def mean_loss(
     Args:
       loss: the loss function.
       params: the parameters in the dtype in which derivatives are to be added up.
-      batches: the data, None for a loss of the parameters alone.
+      batches: the data; ``NO_DATA`` for a loss of the parameters alone.
       model_state: the model state, None for a loss that takes none.
       like: the parameters in the dtypes in which the loss function gets them.
       order: the order of the examples, as for ``Batches.map``.
@@ -62,8 +65,6 @@ def mean_loss(
     def measured(batch: PyTree, mask: jax.Array | None) -> Weighted:
         return loss.measure(tree.states_like(params, like), model_state, batch, None, mask)[0]
 
-    if batches is None:
-        return measured(None, None).mean()
     if batches.per_epoch == 1:  # A scan of one turn would be a loop all the same, in which CPUs convolve slowly.
         return measured(batches.data, None).mean()
     each = batches.map(jax.checkpoint(measured), order, at_once)

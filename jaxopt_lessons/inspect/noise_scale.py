@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _checks, _errors, _training_checks, tree
 from jaxopt_lessons.inspect.mean_loss import as_vector, mean_loss, planned_loss, real_params
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
@@ -104,7 +104,9 @@ class NoiseScale(NamedTuple):
         >>> NoiseScale(100.0, 0.0, 1.0, 0.0, 100.0, 0.0, 1000).cost(100)
         2.0
         """
-        return 1 + _batch_sizes("cost", batch_size) / self.noise_scale
+        with np.errstate(divide="ignore"):  # Without noise each example beyond the first is for nothing.
+            multiple = 1 + np.divide(_batch_sizes("cost", batch_size), self.noise_scale)
+        return multiple if np.ndim(multiple) else float(multiple)
 
 
 def _batch_sizes(owner: str, batch_size: Any) -> Any:
@@ -148,12 +150,14 @@ def noise_scale(
 
     Raises:
       InputError: a parameter is complex or of whole numbers, or there is none; the data or the loss do not fit.
+      TypeError: an argument is of another type, or is traced.
       ValueError: a number is out of range, there are fewer than two groups, or a gradient is infinite or NaN.
 
     >>> x = jnp.array([1.0, 3.0, 1.0, 3.0])  # gradients -1, -3, -1, -3: S = 4 / 3, |G|^2 = 4 - S / 4
     >>> noise_scale(lambda p, batch: -p * batch, 0.0, x)
     NoiseScale(0.3636 +- 0.23 examples, |G|^2=3.667 +- 2.3, S=1.333 +- 0, of 4 examples)
     """
+    _training_checks.not_traced("noise_scale", params, data, model_state)
     key = tree.typed_key(_checks.random_key("noise_scale", key))
     group = _checks.whole("noise_scale", "group", group, least=1)
     if data is None:
@@ -162,14 +166,14 @@ def noise_scale(
         batch_size = _checks.whole("noise_scale", "batch_size", batch_size, least=1)
     params = real_params("noise_scale", params)
     loss, batches = planned_loss("noise_scale", loss_fn, data, group, model_state, policy, shuffle=group > 1)
-    assert batches is not None
     _checks.require(
         batches.per_epoch > 1,
         lambda: f"noise_scale: of {batches.examples} examples there is one group of {group}; two are needed.",
     )
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     at_once = max(1, AT_ONCE // size if batch_size is None else batch_size // group)
-    groups = _program(loss, min(at_once, batches.per_epoch))(params, batches, model_state, batches.order(key))
+    with _errors.stage("noise_scale"):
+        groups = _program(loss, min(at_once, batches.per_epoch))(params, batches, model_state, batches.order(key))
     return _estimates(_Groups(*(np.asarray(x, np.float64) for x in groups)), batches.without_data())
 
 

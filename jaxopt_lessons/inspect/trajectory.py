@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _data_checks, numerics, tree
+from jaxopt_lessons import _checks, _data_checks, _training_checks, numerics, tree
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
 from jaxopt_lessons.train.programs import as_argument
@@ -134,7 +134,7 @@ def trajectory(
       A ``Trajectory``: ``.params``, ``.updates``, ``.moments("nu")``, ``.losses`` ..., and the last ``.state``.
 
     Raises:
-      TypeError: an argument is of another type.
+      TypeError: an argument is of another type, or the state is traced by ``jit``.
       ValueError: a number is out of range, ``steps`` is no multiple of ``every``, the rows would take more than
         ``limit`` bytes, or it is said twice how the data is cut into batches.
 
@@ -146,6 +146,7 @@ def trajectory(
     step = as_step("trajectory", step)
     if not isinstance(state, TrainState):
         raise TypeError(f"trajectory: state must be made by init_state; got one {type(state).__name__}.")
+    _training_checks.not_traced("trajectory", state.cursor)
     steps = _checks.whole("trajectory", "steps", steps, least=1)
     every = _checks.whole("trajectory", "every", every, least=1)
     _checks.require(

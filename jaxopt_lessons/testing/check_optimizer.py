@@ -26,7 +26,7 @@ from jaxopt_lessons.testing.subject import (
     default_params,
     trainable,
 )
-from jaxopt_lessons.types import Params
+from jaxopt_lessons.types import Params, Range
 
 Property = Callable[[Subject], None]
 
@@ -60,15 +60,17 @@ def check_optimizer(
         they are found out, by trial: none; ``value=`` (a loss of 1); ``value=``, ``grad=`` and ``value_fn=``.
       except_: properties that the optimizer cannot have, by name, with the reasons. They are asked all the same: one
         that holds is a failure, since its reason is out of date.
-      only: names of the properties to ask for; by default all.
-      tolerance: how far numbers that come from two programs may be apart, relative to the largest entry of a leaf.
+      only: names of the properties to ask for, one at least; by default all.
+      tolerance: how far numbers that come from two programs may be apart, relative to the largest entry of a leaf; from
+        0 to below 1.
 
     Returns:
       A ``Report``: ``.passed``, ``.failures``, ``.rows``, ``.raise_if_failed()``; it prints as a table.
 
     Raises:
       TypeError: ``tx`` is no optimizer, or an argument has the wrong type.
-      ValueError: a name in ``except_`` or ``only`` is no property, or ``params`` has nothing to train.
+      ValueError: a name in ``except_`` or ``only`` is no property, ``only`` is empty, ``tolerance`` is out of range,
+        ``params`` has nothing to train, or ``update`` needs an argument that is not known.
 
     >>> def init(params):
     ...     return jax.tree.map(jnp.zeros_like, params)
@@ -83,15 +85,18 @@ def check_optimizer(
     """
     names = list(PROPERTIES)
     chosen = names if only is None else _checks.some_of("check_optimizer", "only", only, names)
+    _checks.require(bool(chosen), "check_optimizer: only is empty: nothing would be asked, and all would pass.")
     reasons = _reasons(except_, names)
     subject = make_subject(tx, params, extra, tolerance)
     rows: list[Row] = []
+    does_not_run = False
     for name in chosen:
-        if rows and rows[0].name == "runs" and rows[0].outcome == FAILED:
-            reason = "update does not run: see runs."
-            rows.append(Row(name, promise(PROPERTIES[name]), NOT_APPLICABLE, reason))
+        if does_not_run:
+            row = Row(name, promise(PROPERTIES[name]), NOT_APPLICABLE, "update does not run: see runs.")
         else:
-            rows.append(_excepted(ask(PROPERTIES[name], subject), reasons.get(name)))
+            row = ask(PROPERTIES[name], subject)
+            does_not_run = name == "runs" and row.outcome == FAILED
+        rows.append(_excepted(row, reasons.get(name)))
     called_with = tuple(subject.extra(subject.params))
     return Report(repr(tx) if subject.is_value else _name_of(tx), tuple(rows), called_with)
 
@@ -121,6 +126,7 @@ def make_subject(
     tolerance: float = 1e-6,
 ) -> Subject:
     made = as_transformation("check_optimizer", tx)
+    _checks.number("check_optimizer", "tolerance", tolerance, Range(0, 1, includes_high=False))
     core = default_core() if params is None else None
     params = default_params() if params is None else trainable(params)
     if not any(leaf.size for leaf in jax.tree.leaves(params)):
@@ -131,8 +137,18 @@ def make_subject(
         given = _found_extra(made, params if core is None else core)
     else:
         given = extra if callable(extra) else lambda _: extra
+    _check_extra(given(params if core is None else core))
     is_value = not made.made_by(pair_of_functions)
     return Subject(made, params, given, core=core, tolerance=tolerance, is_value=is_value)
+
+
+def _check_extra(found: Any) -> None:
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise TypeError(
+            f"check_optimizer: extra must be, or return, a dict of keyword arguments by their names; got {found!r}."
+        )
+    taken = [name for name in ("updates", "state", "params") if name in found]
+    _checks.require(not taken, lambda: f"check_optimizer: extra has {taken[0]!r}, which update gets anyway.")
 
 
 def _found_extra(tx: GradientTransformation, params: Params) -> Callable[[Params], Mapping[str, Any]]:

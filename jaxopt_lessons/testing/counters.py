@@ -29,7 +29,7 @@ def counters(s: Subject) -> set[Any]:
 
 
 def is_whole(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.integer) and not leaf.shape
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.integer) and not leaf.shape
 
 
 def with_counters(state: State, chosen: Callable[[Any, Any], bool], value: int | None) -> State:

@@ -37,7 +37,7 @@ def half_precision_is_calculated_in_float32(s: Subject) -> None:
         gradients = [s.gradients(params, seed) for seed in range(3)]
         every, state = s.run(params, gradients)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if leaf.dtype in HALF:
+            if getattr(leaf, "dtype", None) in HALF:
                 raise Failed(f"({name}) {place('the state', path)} is {describe(leaf)}; expected float32.")
         in_float32 = [jax.tree.map(to_float32, g) for g in gradients]
         expected, _ = s.run(jax.tree.map(to_float32, params), in_float32)
@@ -67,7 +67,7 @@ def x64_does_not_change_float32(s: Subject) -> None:
         updates, new_state = jax.jit(s.update)(g, state, params)
         for what, values in (("the state", state), ("the state after update", new_state), ("the update", updates)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(values):
-                if leaf.dtype in (jnp.float64, jnp.complex128):
+                if getattr(leaf, "dtype", None) in (jnp.float64, jnp.complex128):
                     raise Failed(f"{place(what, path)} is {describe(leaf)}; expected no 64 bits.")
         updates = jax.tree.map(np.asarray, updates)
     # A correction such as 1 - 0.999**count is more exact if it is calculated in 64 bits.

@@ -26,7 +26,11 @@ from jaxopt_lessons.testing.subject import (
 
 def runs(s: Subject) -> None:
     """init and update run on float32 parameters, compiled."""
-    updates, _ = s.step(s.gradients(s.wide), s.init(s.wide), s.wide)
+    state = s.init(s.wide)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
+            raise Failed(f"{place('the state', path)} is {describe(leaf)}; expected an array.")
+    updates, _ = s.step(s.gradients(s.wide), state, s.wide)
     same_structure("the update", updates, s.wide, "the parameters")
 
 
@@ -95,7 +99,7 @@ def state_is_a_loop_carry(s: Subject) -> None:
 def state_of_other_params_is_refused(s: Subject) -> None:
     """A state made for parameters of other shapes or another structure raises, and is not broadcast."""
     params = s.wide
-    if not any(leaf.shape for leaf in jax.tree.leaves(s.init(params))):
+    if not any(np.ndim(leaf) for leaf in jax.tree.leaves(s.init(params))):
         raise NotApplicable("no array of the state has an axis.")
     longer = jax.tree.map(
         lambda leaf: np.zeros((leaf.shape[0] + 1, *leaf.shape[1:]), np.float32) if leaf.ndim else leaf, params

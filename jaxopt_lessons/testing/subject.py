@@ -95,7 +95,10 @@ class Subject:
         **more: Any,
     ) -> Any:
         extra = self.extra(updates if params is None else params)
-        return (tx or self.tx).update(updates, state, params, **{**extra, **more})
+        result = (tx or self.tx).update(updates, state, params, **{**extra, **more})
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise Failed(f"update returned one {type(result).__name__}; expected the pair (updates, state).")
+        return result
 
     @functools.cached_property
     def step(self) -> Callable[..., Any]:
@@ -249,6 +252,8 @@ def raises(what: str, function: Callable[..., Any], *arguments: Any) -> Exceptio
     """The error that a call raises when it is traced; fails if it raises none."""
     try:
         result = jax.eval_shape(function, *arguments)
+    except Failed:
+        raise
     except Exception as error:
         return error
     leaves = [shown(form(leaf)) for leaf in jax.tree.leaves(result[0])]

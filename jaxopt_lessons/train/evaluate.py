@@ -17,6 +17,7 @@ from jaxopt_lessons.train.chunks import pieces
 from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.objective import LossFunction, Weighted, signature_of
 from jaxopt_lessons.train.policy import Policy, as_policy
+from jaxopt_lessons.train.step import Step
 from jaxopt_lessons.types import Params, PyTree
 
 READ_AT_ONCE = 64
@@ -46,7 +47,13 @@ def evaluate(
 
     Returns:
       ``{"loss": ..., **metrics}``: means over all examples.
+
+    Raises:
+      TypeError: an argument is of another type, or is traced.
+      ValueError: the batch size is below 1, or the model state does not go with the loss.
+      InputError: the data or the loss do not fit.
     """
+    _training_checks.not_traced("evaluate", params, data, model_state)
     batches = minibatches(data, batch_size, shuffle=False)
     policy = as_policy("evaluate", policy)
     return {name: float(value) for name, value in measure_all(loss_fn, params, batches, model_state, policy).items()}
@@ -60,11 +67,18 @@ def measure_all(
     policy: Policy | None = None,
 ) -> dict[str, jax.Array]:
     """``evaluate`` for planned batches, left on the device; compiled once for each loss function and shape."""
-    _training_checks.stateful_loss("evaluate", signature_of(loss_fn), model_state is not None, "model_state=...")
-    loss = LossFunction(loss_fn, model_state is not None, policy)
+    loss = loss_to_measure("evaluate", loss_fn, model_state, policy)
     if batches.on_host:
         return _measure_from_host(loss, params, batches, model_state)
     return _program(loss)(params, batches, model_state)
+
+
+def loss_to_measure(owner: str, loss_fn: Any, model_state: PyTree, policy: Any) -> LossFunction:
+    """The loss function that the arguments of a function that measures say; raises unless they go together."""
+    if isinstance(loss_fn, Step) or not callable(loss_fn):
+        _training_checks.loss_function_expected(owner, loss_fn)
+    _training_checks.stateful_loss(owner, signature_of(loss_fn), model_state is not None, "model_state=...")
+    return LossFunction(loss_fn, model_state is not None, as_policy(owner, policy))
 
 
 def _measure_from_host(

@@ -64,10 +64,14 @@ class FitResult(NamedTuple):
     seconds: float
     observed: dict[str, Any]
 
+    @property
+    def steps(self) -> int:
+        """The updates applied so far, those of earlier runs included: ``state.step``."""
+        return int(self.state.step)
+
     def __repr__(self) -> str:
-        steps = int(self.state.step)
         return (
-            f"FitResult({steps=}, reason={self.reason!r}, history={self.history}, compiles={self.compiles}, "
+            f"FitResult(steps={self.steps}, reason={self.reason!r}, history={self.history}, compiles={self.compiles}, "
             f"seconds={self.seconds:.3g})"
         )
 

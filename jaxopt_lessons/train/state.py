@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _errors, _leaf, numerics, tree
-from jaxopt_lessons.core import GradientTransformation
+from jaxopt_lessons.core import GradientTransformation, as_transformation
 from jaxopt_lessons.types import Params, PyTree, State
 
 if TYPE_CHECKING:
@@ -53,11 +53,12 @@ def init_state(
       model_state: what the model keeps that is not trained, a tree of arrays.
 
     Raises:
-      TypeError: a leaf is not an array, a parameter is not floating point or complex, or ``key`` is not a seed or key.
+      TypeError: ``tx`` is no optimizer, a leaf is not an array, a parameter is not floating point or complex, or
+        ``key`` is not a seed or key.
       AttributeError: the step was not made by ``make_step``, so it does not tell its optimizer.
     """
     step: Any = tx if hasattr(tx, "init_extras") else None
-    optimizer: Any = tx if step is None else step.tx
+    optimizer = as_transformation("init_state", tx if step is None else step.tx)
     params = jax.tree_util.tree_map_with_path(_as_parameter, params)
     model_state = jax.tree_util.tree_map_with_path(_as_array, model_state)
     return TrainState(

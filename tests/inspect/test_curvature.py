@@ -382,8 +382,19 @@ def test_parameters_are_checked(params, message):
 @pytest.mark.parametrize("size", [2, 400])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_an_error(bad, size):
-    with pytest.raises(ValueError, match="curvature: the second derivatives are not finite. The loss is (nan|inf)"):
+    with pytest.raises(ValueError, match="curvature: .* derivatives are not all finite. The loss is (nan|inf)"):
         curvature(lambda p, _: jnp.sum(p**2) * bad, jnp.ones(size))
+
+
+@pytest.mark.parametrize("options", [{}, LANCZOS])
+def test_a_network_whose_weights_are_nan_is_no_plateau(options):
+    """The second derivatives of one of ReLU are 0 then."""
+    loss = lambda p, batch: jnp.mean((jax.nn.relu(batch[0] @ p["w"]) @ p["v"] - 1) ** 2)
+    params = {"w": jnp.full((DATA[0].shape[1], 8), np.nan), "v": jnp.full(8, np.nan)}
+    with pytest.raises(ValueError, match="not all finite. The loss is nan, the length of its gradient nan"):
+        curvature(loss, params, DATA, **options)
+    with pytest.raises(ValueError, match="not all finite. The loss is nan, the length of its gradient 2"):
+        curvature(lambda p, _: jnp.where(p > 0, jnp.nan, 0) + 2 * p, 1.0)
 
 
 def test_arguments_are_checked():
@@ -397,8 +408,21 @@ def test_arguments_are_checked():
         curvature(loss, jnp.ones(3), tolerance=-1.0)
     with pytest.raises(TypeError, match="curvature: key must be a seed"):
         curvature(loss, jnp.ones(3), key="a")
-    with pytest.raises(jl.InputError, match="the loss must be a scalar, one number per example"):
+    with pytest.raises(jl.InputError, match="^curvature: the loss must be a scalar, one number per example"):
         curvature(lambda p, _: p, jnp.ones(3))
+    for wrong, kind in ((None, "NoneType"), ("a", "str"), ({"loss": 1.0}, "dict")):
+        with pytest.raises(jl.InputError, match=f"^curvature: the loss must be a number or an array; got one {kind}"):
+            curvature(lambda p, _, wrong=wrong: wrong, jnp.ones(3))
+    for wrong in (None, "a", jl.make_step(loss, jl.sgd(0.1))):
+        with pytest.raises(TypeError, match=r"^curvature: loss_fn must be a function \(params, batch\) -> loss; got"):
+            curvature(wrong, jnp.ones(3))
+    with pytest.raises(TypeError, match="curvature: data must be arrays, all of which are measured"):
+        curvature(loss, jnp.ones(3), jl.minibatches(DATA, 4))
+    with pytest.raises(ValueError, match="curvature: batch_size must be at least 1; got 0"):
+        curvature(loss, jnp.ones(3), DATA, batch_size=0)
+    for transform in (jax.jit, jax.grad):
+        with pytest.raises(TypeError, match="curvature: the results are numbers on the host"):
+            transform(lambda p: curvature(loss, p).sharpness)(jnp.ones(3))
     with pytest.raises(TypeError, match="curvature: policy must be a Policy"):
         curvature(loss, jnp.ones(3), policy=3)
 

@@ -326,7 +326,7 @@ def straight():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: landscape(3, TWO), TypeError, "landscape: loss_fn must be a function (params, batch) -> loss; got 3."),
+        (lambda: landscape(3, TWO), TypeError, "landscape: loss_fn must be a function (params, batch) -> loss; got 3"),
         (lambda: landscape(square, {"n": np.ones(2, int)}), jl.InputError, "landscape: at 'n' the parameter is int"),
         (
             lambda: landscape(square, TWO, directions="x"),
@@ -411,9 +411,18 @@ def straight():
         (lambda: landscape(square, TWO, resolution=1), ValueError, "landscape: resolution must be at least 2; got 1."),
         (lambda: landscape(square, TWO, resolution=(3, 3, 3)), TypeError, "a whole number or a pair (n_a, n_b)"),
         (lambda: landscape(square, TWO, key="a"), TypeError, "landscape: key must be a seed or one key"),
+        (lambda: landscape(square, TWO, directions=EYE, key="a"), TypeError, "landscape: key must be a seed"),
+        (lambda: landscape(square, TWO, directions=EYE, filter_axis=None), TypeError, "filter_axis must be a whole"),
+        (lambda: landscape(square, {}), jl.InputError, "landscape: there are no parameters in params."),
+        (lambda: landscape(square, TWO, DATA, batch_size=0), ValueError, "landscape: batch_size must be at least 1"),
+        (
+            lambda: jax.jit(lambda w: landscape(square, w, resolution=2).losses)(TWO),
+            TypeError,
+            "landscape: the results are numbers on the host",
+        ),
         (lambda: landscape(square, EYE, filter_axis=2), jl.InputError, "filter_axis=2: the parameter at"),
         (lambda: landscape(square, EYE, filter_axis=1.0), TypeError, "filter_axis must be a whole number; got 1.0"),
-        (lambda: landscape(square, TWO, batch_size=2), ValueError, "landscape: batch_size is for data; there is none."),
+        (lambda: landscape(square, TWO, batch_size=2), ValueError, "landscape: batch_size=2 without data to cut."),
         (lambda: landscape(square, TWO, jl.minibatches(TWO)), TypeError, "landscape: data must be arrays"),
         (lambda: landscape(square, TWO, policy=3), TypeError, "landscape: policy must be a Policy"),
         (
@@ -446,6 +455,8 @@ def test_errors_of_a_landscape():
     two = landscape(lambda p, _: p["x"] + p["y"], {"x": 1.0, "y": 2.0}, directions="coordinates", resolution=2)
     with pytest.raises(jl.InputError, match=r"first axes count the points and must have equal lengths; got \[2, 3\]"):
         two.project({"x": np.ones(2), "y": np.ones(3)})
+    with pytest.raises(TypeError, match=r"^point: b must be a finite number, a single number; got an array"):
+        plane.point(0, np.ones(3))
     with pytest.raises(ValueError, match="^plot: levels must be a whole number, or losses that increase"):
         plane.plot(levels=[2.0, 1.0])
     with pytest.raises(ValueError, match="^plot: levels must be at least 2; got 1"):
@@ -454,7 +465,9 @@ def test_errors_of_a_landscape():
         plane.plot(labels="x")
 
 
-def test_a_file_is_not_read_for_each_point(tmp_path):
+def test_data_in_a_file_are_put_on_the_device(tmp_path):
     x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(4, 2))
-    with pytest.raises(TypeError, match="the data of these batches is in the host's memory"):
-        landscape(lambda w, x: jnp.mean(x * w[None]), TWO, x)
+    x[:] = np.arange(8).reshape(4, 2)
+    loss = lambda w, x: x @ w
+    measured = [landscape(loss, TWO, data, resolution=3, batch_size=3).losses for data in (x, np.array(x))]
+    np.testing.assert_array_equal(*measured)

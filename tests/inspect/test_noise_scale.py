@@ -158,6 +158,9 @@ def test_what_it_predicts():
     assert found.speedup(50) == 0.5
     np.testing.assert_allclose(found.speedup(np.array([1, 50, 450])), [1 / 51, 0.5, 0.9])
     np.testing.assert_allclose(found.cost([25, 50]), [1.5, 2])
+    without = found._replace(noise_scale=0.0)
+    assert (without.speedup(3), without.cost(3)) == (1, np.inf)
+    np.testing.assert_array_equal(without.cost([1, 2]), np.inf)
     for method in (found.speedup, found.cost):
         with pytest.raises(ValueError, match="batch_size must be"):
             method(0)
@@ -223,6 +226,14 @@ def test_arguments_are_checked():
             noise_scale(example_loss, PARAMS, DATA, **{name: 0})
     with pytest.raises(TypeError, match="noise_scale: data must be a tree of arrays"):
         noise_scale(example_loss, PARAMS, None)
+    with pytest.raises(TypeError, match="noise_scale: data must be arrays, all of which are measured"):
+        noise_scale(example_loss, PARAMS, jl.minibatches(DATA, 4))
+    with pytest.raises(TypeError, match="noise_scale: loss_fn must be a function"):
+        noise_scale(jl.make_step(example_loss, jl.sgd(0.1)), PARAMS, DATA)
+    with pytest.raises(jl.InputError, match="^noise_scale: the loss must be a scalar, one number per example"):
+        noise_scale(lambda p, batch: jnp.ones(7), PARAMS, DATA)
+    with pytest.raises(TypeError, match="noise_scale: the results are numbers on the host"):
+        jax.jit(lambda data: noise_scale(example_loss, PARAMS, data).noise_scale)(DATA)
     with pytest.raises(jl.InputError, match="noise_scale: at 'n' the parameter is int32"):
         noise_scale(example_loss, {"n": jnp.arange(2)}, DATA)
     with pytest.raises(

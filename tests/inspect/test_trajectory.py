@@ -302,6 +302,11 @@ STATE = jl.init_state(START, STEP)
             "the data of these batches is in the host's memory",
         ),
         (lambda: trajectory(lambda state, batch: (state, {}), STATE), ValueError, "the step measures no loss"),
+        (
+            lambda: jax.jit(lambda state: trajectory(STEP, state).losses)(STATE),
+            TypeError,
+            "trajectory: the results are numbers on the host",
+        ),
     ],
 )
 def test_errors(call, error, message):

@@ -439,6 +439,71 @@ def test_wrong_arguments():
         check_optimizer(GOOD, {"n": jnp.arange(3)})
     with pytest.raises(TypeError, match="extra must be a dict or a function"):
         check_optimizer(GOOD, extra=1.0)
+    for extra in (lambda params: 3, {1: 2}):
+        with pytest.raises(TypeError, match="extra must be, or return, a dict of keyword arguments by their names"):
+            check_optimizer(GOOD, extra=extra)
+    with pytest.raises(ValueError, match="extra has 'params', which update gets anyway"):
+        check_optimizer(GOOD, extra={"params": 3})
+    with pytest.raises(ValueError, match="only is empty"):
+        check_optimizer(GOOD, only=[])
+    for tolerance in (-1e-6, np.nan, np.inf, 1.0):
+        with pytest.raises(ValueError, match="check_optimizer: tolerance must be"):
+            check_optimizer(GOOD, tolerance=tolerance)
+    for tolerance in ("tight", True, None):
+        with pytest.raises(TypeError, match="check_optimizer: tolerance must be"):
+            check_optimizer(GOOD, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda g, state: None, "update returned one NoneType; expected the pair (updates, state)."),
+        (lambda g, state: g, "update returned one dict; expected the pair (updates, state)."),
+        (lambda g, state: (g, state, 1), "update returned one tuple; expected the pair (updates, state)."),
+        (lambda g, state: "ab", "update returned one str; expected the pair (updates, state)."),
+    ],
+)
+def test_what_is_no_pair_of_updates_and_state(returned, message):
+    tx = (lambda params: (), lambda g, state, params=None: returned(g, state))
+    names = ["runs", "jit_equals_eager"]
+    assert [row.message for row in check_optimizer(tx, only=names).rows] == [message, "update does not run: see runs."]
+    # Asked for without ``runs``: the answer that is no pair is not the error that is wanted.
+    assert check_optimizer(tx, only=["gradient_shapes_are_checked"]).rows[0].message == message
+
+
+@pytest.mark.parametrize("leaf", ["text", lambda: 3])
+def test_a_state_that_is_no_array(leaf):
+    tx = (lambda params: {"kind": leaf}, lambda g, state, params=None: (g, state))
+    message = check_optimizer(tx, only=["runs"]).rows[0].message
+    assert message.startswith("the state at 'kind' is ")
+    assert message.endswith("expected an array.")
+
+
+def test_a_state_of_python_numbers_fails_as_such():
+    tx = (lambda params: 0, lambda g, state, params=None: (jax.tree.map(lambda x: -0.1 * x, g), state + 1))
+    names = [
+        "state_is_made_of_arrays",
+        "state_of_other_params_is_refused",
+        "x64_does_not_change_float32",
+        "half_precision_is_calculated_in_float32",
+        "counters_saturate",
+        "long_runs_go_on",
+    ]
+    report = check_optimizer(tx, only=names)
+    assert [row.name for row in report.failures] == ["state_is_made_of_arrays"]
+
+
+def test_an_exception_for_runs():
+    """That it runs all the same is one failure, and hides nothing; that it does not leaves nothing to ask."""
+    names = ["runs", "jit_equals_eager"]
+    works = check_optimizer(GOOD, only=names, except_={"runs": "why"})
+    assert [row.outcome for row in works.rows] == ["failed", "passed"]
+
+    def update(g, state, params=None):
+        raise RuntimeError("never")
+
+    broken = check_optimizer(around(update), only=names, except_={"runs": "why"})
+    assert [row.message for row in broken.rows] == ["except_: why", "update does not run: see runs."]
 
 
 class MomentumState(NamedTuple):

@@ -121,3 +121,8 @@ def test_data_and_sizes_are_checked():
         jl.evaluate(example_loss, PARAMS, DATA, batch_size=0)
     with pytest.raises(jl.InputError, match="the loss must be a scalar, one number per example"):
         jl.evaluate(lambda params, batch: batch[0], PARAMS, DATA)
+    for wrong in (None, jl.make_step(example_loss, jl.sgd(0.1))):
+        with pytest.raises(TypeError, match="evaluate: loss_fn must be a function"):
+            jl.evaluate(wrong, PARAMS, DATA)
+    with pytest.raises(TypeError, match="evaluate: the results are numbers on the host"):
+        jax.jit(lambda params: jl.evaluate(example_loss, params, DATA))(PARAMS)

@@ -90,7 +90,8 @@ def test_epochs_are_as_many_steps(remainder):
     by_epochs = fit(remainder=remainder, epochs=4)
     steps = {"keep": 12, "drop": 8, "pad": 12, "wrap": 11}[remainder]
     by_steps = fit(remainder=remainder, steps=steps)
-    assert len(by_epochs.history["loss"]) == steps == int(by_epochs.state.step) == int(by_epochs.state.cursor)
+    assert len(by_epochs.history["loss"]) == steps == by_epochs.steps == int(by_epochs.state.cursor)
+    assert repr(by_epochs).startswith(f"FitResult(steps={steps}, reason='finished'")
     assert_same(by_epochs.state, by_steps.state)
     assert_same(history_of(by_epochs), history_of(by_steps))
 

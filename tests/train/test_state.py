@@ -133,3 +133,16 @@ def test_a_fresh_state_can_be_donated():
     new, _ = jax.jit(lambda *arguments: step(*arguments), donate_argnums=0)(state, regression(4))
     assert int(new.step) == 1
     assert np.all(np.isfinite(plain(new.params["w1"])))
+
+
+def test_arguments_the_wrong_way_round():
+    step = jl.make_step(lambda p, batch: p["w"] ** 2, jl.sgd(0.1))
+    with pytest.raises(TypeError, match=r"init_state: .*transformation"):
+        jl.init_state(step, {"w": 1.0})
+
+
+def test_a_pair_of_functions_is_an_optimizer():
+    tx = jl.sgd(0.1, momentum=0.9)
+    assert jax.tree.structure(jl.init_state({"w": 1.0}, (tx.init, tx.update))) == jax.tree.structure(
+        jl.init_state({"w": 1.0}, tx)
+    )
