@@ -207,7 +207,7 @@ def make_step(
     (0.0, 1.0)
     """
     if not callable(loss_fn):
-        raise TypeError(f"make_step: loss_fn must be a function (params, batch) -> loss; got {loss_fn!r}.")
+        _training_checks.loss_function_expected("make_step", loss_fn)
     _training_checks.stateful_loss("make_step", signature_of(loss_fn), stateful)
     of_batch = WholeBatch if accumulate in (None, 1) else functools.partial(InParts, accumulate)
     loss_function = LossFunction(loss_fn, stateful, policy)
