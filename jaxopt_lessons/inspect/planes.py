@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxopt_lessons import _leaf, tree
 from jaxopt_lessons._errors import InputError
+from jaxopt_lessons.inspect.mean_loss import divided_as, whole
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.types import Params, PyTree
 
@@ -34,8 +35,8 @@ def dot(x: PyTree, y: PyTree) -> jax.Array:
     """The inner product of two trees, of complex numbers as of pairs of real ones."""
     total = tree.scalar_like(x, 0)
     for one, other in zip(*map(jax.tree.leaves, (x, y)), strict=True):
-        product = jnp.vdot(one.reshape(-1), other.reshape(-1), precision=jax.lax.Precision.HIGHEST)
-        total = total + jnp.real(product).astype(total.dtype)
+        # Not a vdot: of arrays that are divided along an explicit axis of a mesh it does not know how to add up.
+        total = total + jnp.sum(jnp.real(jnp.conj(one) * other)).astype(total.dtype)
     return total
 
 
@@ -164,7 +165,7 @@ def _as_rows(points: PyTree) -> jax.Array:
     """Trees ``[n, ...]`` as a real matrix ``[n, size]``."""
     dtype = tree.scalar_like(points, 0).dtype
     return jnp.concatenate(
-        [_leaf.as_real(leaf, dtype).reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(points)], axis=1
+        [_leaf.as_real(whole(leaf), dtype).reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(points)], axis=1
     )
 
 
@@ -176,7 +177,7 @@ def _as_tree(vector: jax.Array, like: Params) -> PyTree:
         _leaf.from_pairs(piece, x.dtype) if _leaf.is_complex(x) else piece.astype(x.dtype)
         for piece, x in zip(pieces, leaves, strict=True)
     ]
-    return jax.tree.unflatten(treedef, shaped)
+    return jax.tree.unflatten(treedef, [divided_as(piece, x) for piece, x in zip(shaped, leaves, strict=True)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
