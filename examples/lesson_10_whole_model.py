@@ -147,7 +147,7 @@ OPTIMIZERS = {
 # and go up two decades.
 
 # %%
-batches = jl.minibatches(train, BATCH, remainder="wrap")
+batches = jl.minibatches(train, BATCH, remainder="drop")
 adam_step = jl.make_step(loss_fn, jl.adam(1e-3))
 found = jl.lr_find(adam_step, jl.init_state(params, adam_step, key=0), batches, low=1e-5, high=1.0, steps=150)
 print(f"\nlr_find for Adam: {found.suggestion:.1e}; the loss is least at {found.minimum:.1e}")
@@ -159,8 +159,8 @@ assert 1e-4 < found.suggestion < found.minimum < 0.2
 # A guess is a guess. So we try several rates for each optimizer, each with two seeds for the weights and the order of
 # the data, on short runs, and compare them by the loss on the validation set. A comparison is fair only if every
 # optimizer has the rate that is best for it. `sweep` compiles one program for an optimizer and runs all its trainings
-# in it: the learning rate is an argument of the program, not a part of it. (`sweep` and `make_scan` need batches of one
-# size: `remainder="wrap"` above fills the last batch of an epoch with examples of the next.)
+# in it: the learning rate is an argument of the program, not a part of it. (`make_scan` needs batches of one size:
+# `remainder="drop"` above leaves out what does not fill a batch, other examples in each epoch.)
 
 
 # %%
@@ -193,7 +193,7 @@ assert 3 < best["Adam"] / found.suggestion < 40, "the suggestion is on the safe 
 # one are tried again, over the whole run, whose schedule comes down later.
 
 # %%
-epoch = -(-len(train[1]) // BATCH)
+epoch = batches.per_epoch
 
 
 def whole_training(hp, key):
@@ -229,10 +229,7 @@ def trip(run):
 
 
 def train_on(*observers, resume=False):
-    return jl.fit(step, state, whole_set, epochs=EPOCHS, val=val, observers=observers, resume=resume, progress=False)
-
-
-whole_set = jl.minibatches(train, BATCH)  # here the last batch of an epoch is smaller
+    return jl.fit(step, state, batches, epochs=EPOCHS, val=val, observers=observers, resume=resume, progress=False)
 
 
 print(f"\n{tx}")
@@ -261,6 +258,7 @@ assert np.array_equal(resumed.history["loss"], uninterrupted.history["loss"])
 history = resumed.history
 print("\nepoch   training loss   validation loss   validation accuracy   learning rate at its end")
 rates = history["learning_rate"][epoch - 1 :: epoch]
+assert rates[-1] < 0.01 * peak, "the cosine comes down to zero"
 columns = zip(history.epoch_mean("loss"), history["val_loss"], history["val_accuracy"], rates, strict=True)
 for number, (loss, val_loss, accuracy, rate) in enumerate(columns, 1):
     print(f"{number:5}{loss:16.3f}{val_loss:18.3f}{accuracy:22.2%}{rate:27.2g}")

@@ -55,17 +55,12 @@ assert np.allclose(u, [0.4 / 0.401, -0.0002 / 0.0012, 0.0])
 # %%
 digits: Any = load_digits()
 x, y = np.asarray(digits.data / 16, np.float32), np.asarray(digits.target, np.int32)
-train, val = (x[:1437], y[:1437]), (x[1437:], y[1437:])
+train, val = (x[:1408], y[:1408]), (x[1408:], y[1408:])  # 22 batches of 64 to learn from
 
 
 def init_network(key):
-    first, second = jax.random.split(key)
-    return {
-        "w1": jax.random.normal(first, (64, 64)) * np.sqrt(2 / 64),
-        "b1": jnp.zeros(64),
-        "w2": jax.random.normal(second, (64, 10)) * np.sqrt(2 / 64),
-        "b2": jnp.zeros(10),
-    }
+    normal = jax.random.normal(key, (74, 64)) * np.sqrt(2 / 64)  # one draw for both layers: it compiles faster
+    return {"w1": normal[:64], "b1": jnp.zeros(64), "w2": normal[64:].T, "b2": jnp.zeros(10)}
 
 
 def loss_fn(params, batch):
@@ -88,7 +83,7 @@ def first_try(learning_rate, beta=0.9, softness=1e-3):
 def train_with(tx, steps=STEPS):
     step = jl.make_step(loss_fn, tx)
     state = jl.init_state(init_network(jax.random.key(0)), step, key=0)
-    return jl.fit(step, state, train, batch_size=64, steps=steps, val=val, progress=False)
+    return jl.fit(step, state, train, batch_size=64, steps=steps, progress=False)
 
 
 first_run = train_with(first_try(0.01))
@@ -193,11 +188,12 @@ else:
 # arguments of the compiled program, nothing is compiled again.
 
 # %%
-halving = soft_sign(jl.halving_schedule(0.01, 50), softness=1e-2)
+halving = soft_sign(jl.halving_schedule(0.01, 50), softness=jl.linear_schedule(0.1, 0.01, 100))
 print(f"\n{halving}")
-half_run = train_with(halving)
-print("learning rate at steps 0, 50, 100:", half_run.history["learning_rate"][[0, 50, 100]])
-assert np.allclose(half_run.history["learning_rate"][[0, 50, 100]], [0.01, 0.005, 0.0025])
+now = {name: round(float(value), 5) for name, value in jl.hyperparams(halving, halving.init(jnp.zeros(3))).items()}
+print("in the first step:", now)
+assert now["soft_sign.learning_rate"] == 0.01
+assert now["soft_sign.softness"] == 0.1
 again = train_with(soft_sign(0.003, beta=0.8))
 print(f"another learning rate and another beta: {again.compiles} programs compiled")
 assert again.compiles == 0
@@ -212,14 +208,14 @@ else:
 # ## Is it any good?
 #
 # A new rule deserves a fair comparison: each optimizer with the learning rate that is best for it, found by a sweep, on
-# the same data with the same seeds. The soft sign against the hard one, momentum and Adam. And on a bowl, `w^2 / 2`,
+# the same data with the same seeds. The soft sign against the hard one and Adam. And on a bowl, `w^2 / 2`,
 # one sees what was meant: with a softness of 0.1 the hard sign goes on jumping, the soft one comes to rest. Near the
 # minimum it is the momentum of lesson 4 with the rate `learning_rate / softness`, and so it rests only where that is
 # below 38.
 
 # %%
-OPTIMIZERS = {"soft_sign": soft_sign, "signum": jl.signum, "momentum": lambda rate: jl.sgd(rate, 0.9), "adam": jl.adam}
-batches = jl.minibatches(train, 64, remainder="wrap")
+OPTIMIZERS = {"soft_sign": soft_sign, "signum": jl.signum, "adam": jl.adam}
+batches = jl.minibatches(train, 64)
 
 
 def short_training(make):
@@ -260,8 +256,9 @@ assert ends["soft_sign"] < 1e-3 * ends["signum"]
 assert lowest["soft_sign"] < 1.2 * lowest["signum"]
 
 # %% [markdown]
-# On these data the soft sign is a little better than the hard one, and as good as Adam, with half of its memory. That
-# is one small network, one batch size and two seeds: enough to go on with, not enough to publish.
+# On these data the three are equally good, the first two with half of Adam's memory, and the soft sign forgives a rate
+# that is a little too large. That is one small network, one batch size and two seeds: enough to go on with, not enough
+# to publish.
 #
 # ## The figure
 
@@ -278,7 +275,7 @@ for (name, path), width in zip(paths.items(), (1, 2.5), strict=True):
 rest.axhline(0, color="0.5", linewidth=1)
 rest.set(title="On a bowl, learning rate 0.02", xlabel="step", ylabel="w (the minimum is at 0)")
 rest.legend()
-for (name, result), marker in zip(sweeps.items(), "os^D", strict=True):
+for (name, result), marker in zip(sweeps.items(), "os^", strict=True):
     compared.plot(RATES, result.mean("loss"), marker=marker, label=name)
 compared.set(title=f"Digits, {STEPS} steps, {SEEDS} seeds", xlabel="learning rate", ylabel="validation loss (nats)")
 compared.set(xscale="log", yscale="log")

@@ -23,8 +23,8 @@ def test_numbers(tmp_path):
     np.testing.assert_allclose(lesson.ends["signum"], 0.02, rtol=0.1)
     assert lesson.ends["soft_sign"] < 1e-5
     assert lesson.sweeps["soft_sign"].best() == {"learning_rate": 0.003}
-    assert lesson.sweeps["momentum"].best() == {"learning_rate": 0.1}
-    np.testing.assert_allclose(list(lesson.lowest.values()), [0.337, 0.365, 0.362, 0.340], atol=0.01)
+    assert lesson.sweeps["adam"].best() == {"learning_rate": 0.01}
+    np.testing.assert_allclose(list(lesson.lowest.values()), [0.356, 0.334, 0.360], atol=0.01)
 
 
 def test_small(tmp_path):
