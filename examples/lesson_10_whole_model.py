@@ -288,8 +288,8 @@ assert result["accuracy"] > 0.86
 # %%
 figure, (search, swept, course) = plt.subplots(1, 3, figsize=(15, 4.6))
 found.plot(search)
-search.set(title="lr_find for Adam: the rate grows")
-search.legend(loc="lower left", fontsize="x-small")
+search.set(title="lr_find for Adam: the rate grows", ylim=(0, 4.8), ylabel="loss (nats)")
+search.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="white")
 for (name, sweep), marker in zip(sweeps.items(), "os^D", strict=True):
     losses = np.asarray(sweep.values["loss"])
     swept.plot(RATES, losses.mean(axis=1), marker=marker, label=name)

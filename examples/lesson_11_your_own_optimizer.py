@@ -256,9 +256,9 @@ assert ends["soft_sign"] < 1e-3 * ends["signum"]
 assert lowest["soft_sign"] < 1.2 * lowest["signum"]
 
 # %% [markdown]
-# On these data the three are equally good, the first two with half of Adam's memory, and the soft sign forgives a rate
-# that is a little too large. That is one small network, one batch size and two seeds: enough to go on with, not enough
-# to publish.
+# On these data the three are about equally good at their best rates, the first two with half of Adam's memory, and Adam
+# has the widest range of good ones. That is one small network, one batch size and two seeds: enough to go on with, not
+# enough to publish.
 #
 # ## The figure
 
