@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import jaxopt_lessons as jl
 
 TOGETHER = {"leaves_are_independent": "a number that all leaves make together decides how far each of them goes"}
-"""For ``exempt``: global norms, and learning rates that are estimated."""
+"""For ``exempt``: global norms, and learning rates that are estimated, where a few steps show it. The estimates of
+Prodigy, D-Adaptation and Mechanic have not moved by then."""
 
 
 @dataclass(frozen=True)

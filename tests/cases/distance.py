@@ -215,7 +215,6 @@ CASES = [
         fields=frozenset({"exp_avg", "exp_avg_sq", "grad_sum", "params0", "estim_lr", "numerator_weighted", "count"}),
         optax=optax.contrib.prodigy,
         minimizes={"estim_lr0": 1e-6},
-        exempt=TOGETHER,
     ),
     Case(
         "dadapt_adamw",
@@ -226,6 +225,5 @@ CASES = [
         fields=frozenset({"exp_avg", "exp_avg_sq", "grad_sum", "estim_lr", "numerator_weighted", "count"}),
         optax=optax.contrib.dadapt_adamw,
         minimizes={"estim_lr0": 1e-6},
-        exempt=TOGETHER,
     ),
 ]

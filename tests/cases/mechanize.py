@@ -6,7 +6,7 @@ import optax.contrib
 
 import jaxopt_lessons as jl
 from cases.adam import adam
-from cases.case import TOGETHER, Case, at
+from cases.case import Case, at
 from cases.momentum import sgd
 
 SGD, ADAM = jl.sgd(1.0), jl.adam(1.0)
@@ -42,6 +42,5 @@ CASES = [
         fields=frozenset({"base_optimizer_state", "count", "r", "m", "v", "s", "x0", "mu", "nu"}),
         optax=lambda base_optimizer, **arguments: optax.contrib.mechanize(OPTAX[base_optimizer], **arguments),
         minimizes={"base_optimizer": SGD, "s_init": 1e-2},
-        exempt=TOGETHER,
     ),
 ]
