@@ -42,7 +42,8 @@ import numpy as np
 
 from jaxopt_lessons import _checks, _errors, _figure, _training_checks, numerics, tree
 from jaxopt_lessons.inspect import lanczos
-from jaxopt_lessons.inspect.mean_loss import as_tree, as_vector, dtype_of, mean_loss, planned_loss, real_params
+from jaxopt_lessons.inspect.mean_loss import mean_loss, planned_loss, real_params
+from jaxopt_lessons.inspect.vectors import as_tree, as_vector, dtype_of
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.objective import LossFunction

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import numerics
+from jaxopt_lessons.inspect.vectors import times
 
 BREAKDOWN = 8.0
 """A remainder ``w`` below this many units in the last place of ``|A q|`` is rounding and nothing else."""
@@ -102,7 +103,7 @@ def extend(state: Lanczos, product: jax.Array, key: jax.Array) -> Lanczos:
         following = _of_length_one(_without(basis, _of_length_one(following)))
     return Lanczos(
         basis.at[count + 1].set(following, mode="drop"),
-        state.diagonal.at[count].set(_dot(basis[count], product)),
+        state.diagonal.at[count].set(times(basis[count], product)),
         state.off_diagonal.at[count].set(jnp.where(exhausted, 0, length)),
         scale,
         count + 1,
@@ -111,7 +112,7 @@ def extend(state: Lanczos, product: jax.Array, key: jax.Array) -> Lanczos:
 
 def combined(state: Lanczos, weights: jax.Array) -> jax.Array:
     """``Q^T y`` in length 1: the vector that an eigenvector ``y`` of ``T`` stands for."""
-    return _of_length_one(_dot(weights, state.basis))
+    return _of_length_one(times(weights, state.basis))
 
 
 def ritz(state: Lanczos) -> Ritz:
@@ -123,14 +124,9 @@ def ritz(state: Lanczos) -> Ritz:
 
 def _without(basis: jax.Array, vector: jax.Array) -> jax.Array:
     """The part of a vector that is orthogonal to the rows of ``basis``."""
-    return vector - _dot(_dot(basis, vector), basis)
+    return vector - times(times(basis, vector), basis)
 
 
 def _of_length_one(vector: jax.Array) -> jax.Array:
     length = numerics.norm(vector)
     return jnp.where(length == 0, 0, vector / jnp.where(length == 0, 1, length))
-
-
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Accelerators multiply in fewer digits unless they are told: the basis would not be orthogonal.
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

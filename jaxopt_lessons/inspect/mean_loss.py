@@ -3,15 +3,12 @@
 Sums and weights are added up over batches and divided once, so the result does not depend on the batch size.
 """
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxopt_lessons import _checks, _errors, _leaf, _tree_checks, tree
 from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
@@ -82,41 +79,3 @@ def real_params(owner: str, params: Params) -> Params:
         if not any(np.size(leaf) for leaf in jax.tree.leaves(params)):
             raise _errors.InputError("there are no parameters in params.")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, _leaf.dtype_of(leaf)), params)  # Not of a weak type.
-
-
-def dtype_of(params: Params) -> Any:
-    """The dtype of the vector of all parameters: float32, or float64 if a leaf is."""
-    return _leaf.compute_dtype(*(leaf.dtype for leaf in jax.tree.leaves(params)))
-
-
-def as_vector(params: Params) -> jax.Array:
-    """All leaves of a tree, one after the other."""
-    dtype = dtype_of(params)
-    return jnp.concatenate([jnp.ravel(whole(leaf)).astype(dtype) for leaf in jax.tree.leaves(params)])
-
-
-def as_tree(vector: jax.Array, like: Params) -> Params:
-    """The tree, in the structure, shapes and dtypes of ``like``, of which ``as_vector`` makes ``vector``."""
-    leaves, structure = jax.tree.flatten(like)
-    ends = [0]
-    for leaf in leaves:
-        ends.append(ends[-1] + leaf.size)
-    pieces = zip(leaves, itertools.pairwise(ends), strict=True)
-    return jax.tree.unflatten(
-        structure, [divided_as(vector[slice(*at)].reshape(x.shape).astype(x.dtype), x) for x, at in pieces]
-    )
-
-
-def whole(leaf: jax.Array) -> jax.Array:
-    """The leaf undivided, if it is divided along an explicit axis of a mesh: only then does its type say so."""
-    sharding = jax.typeof(leaf).sharding
-    is_divided = any(axes is not None for axes in sharding.spec)
-    return jax.sharding.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec())) if is_divided else leaf
-
-
-def divided_as(leaf: jax.Array, like: jax.Array) -> jax.Array:
-    """The leaf divided as another of its shape is, along explicit axes of a mesh."""
-    sharding = jax.typeof(like).sharding
-    if not any(axes is not None for axes in sharding.spec):
-        return leaf
-    return jax.sharding.reshard(leaf, sharding if isinstance(like, Tracer) else like.sharding)

@@ -41,7 +41,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _checks, _errors, _training_checks, tree
-from jaxopt_lessons.inspect.mean_loss import as_vector, mean_loss, planned_loss, real_params
+from jaxopt_lessons.inspect.mean_loss import mean_loss, planned_loss, real_params
+from jaxopt_lessons.inspect.vectors import as_vector
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.objective import LossFunction

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _leaf, tree
+from jaxopt_lessons import tree
 from jaxopt_lessons._errors import InputError
-from jaxopt_lessons.inspect.mean_loss import divided_as, whole
+from jaxopt_lessons.inspect.vectors import as_rows, as_tree, times
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.types import Params, PyTree
 
@@ -132,14 +132,15 @@ def main(points: Params, center: Params) -> tuple[Directions, jax.Array, jax.Arr
     Returns:
       The directions, how far the points are along each (the root of the sum of squares), and the norm of the center.
     """
-    rows = _as_rows(jax.tree.map(lambda p, c: p - c[None], tree.widen(points), tree.widen(center)))
+    rows = as_rows(jax.tree.map(lambda p, c: p - c[None], tree.widen(points), tree.widen(center)))
     first, along_first = _main_direction(rows)
     # The second of what is left, and not the second of the same matrix: its square may be lost beside the first's.
-    rest = rows - jnp.outer(_times(rows, first), first)
+    rest = rows - jnp.outer(times(rows, first), first)
     second, along_second = _main_direction(rest)
-    second = second - _times(second, first) * first
+    second = second - times(second, first) * first
     second = second / jnp.linalg.norm(second)
-    directions = _as_tree(first, center), _as_tree(second, center)
+    like = tree.widen(center)
+    directions = as_tree(first, like), as_tree(second, like)
     return directions, jnp.stack([along_first, along_second]), tree.global_norm(center)
 
 
@@ -150,34 +151,11 @@ def _main_direction(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     rows = rows / jnp.where(scale > 0, scale, 1)
     n, size = rows.shape
     if size <= n:
-        direction = jnp.linalg.eigh(_times(rows.T, rows))[1][:, -1]
+        direction = jnp.linalg.eigh(times(rows.T, rows))[1][:, -1]
     else:
-        direction = _times(rows.T, jnp.linalg.eigh(_times(rows, rows.T))[1][:, -1])
+        direction = times(rows.T, jnp.linalg.eigh(times(rows, rows.T))[1][:, -1])
         direction = direction / jnp.linalg.norm(direction)
-    return direction, scale * jnp.linalg.norm(_times(rows, direction))
-
-
-def _times(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
-
-
-def _as_rows(points: PyTree) -> jax.Array:
-    """Trees ``[n, ...]`` as a real matrix ``[n, size]``."""
-    dtype = tree.scalar_like(points, 0).dtype
-    return jnp.concatenate(
-        [_leaf.as_real(whole(leaf), dtype).reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(points)], axis=1
-    )
-
-
-def _as_tree(vector: jax.Array, like: Params) -> PyTree:
-    leaves, treedef = jax.tree.flatten(tree.widen(like))
-    ends = np.cumsum([np.prod(tree.real_shape(leaf), dtype=int) for leaf in leaves])
-    pieces = [piece.reshape(tree.real_shape(x)) for piece, x in zip(jnp.split(vector, ends[:-1]), leaves, strict=True)]
-    shaped = [
-        _leaf.from_pairs(piece, x.dtype) if _leaf.is_complex(x) else piece.astype(x.dtype)
-        for piece, x in zip(pieces, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(treedef, [divided_as(piece, x) for piece, x in zip(shaped, leaves, strict=True)])
+    return direction, scale * jnp.linalg.norm(times(rows, direction))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -199,7 +177,7 @@ def projected(
         coordinates = jnp.zeros([2], inverse.dtype)
         for _ in range(2):  # The second time of what the first one rounded off.
             along = jnp.stack([dot(d, rest) for d in directions]).astype(inverse.dtype)
-            found = _times(inverse, along)
+            found = times(inverse, along)
             coordinates = coordinates + found
             rest = combine(rest, directions, -found[0], -found[1])
         return coordinates, tree.global_norm(rest)

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxopt_lessons import _checks, _data_checks, _training_checks, numerics, tree
 from jaxopt_lessons.train import compilation
-from jaxopt_lessons.train.batches import NO_DATA, Batches, minibatches
+from jaxopt_lessons.train.batches import NO_DATA, Batches, is_plain, planned
 from jaxopt_lessons.train.programs import as_argument
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
@@ -221,22 +221,16 @@ def _on_batch(
 
 
 def _planned(data: PyTree, batch_size: int | None, shuffle: bool, remainder: str) -> Batches:
-    is_plain = batch_size is None and shuffle is True and remainder == "keep"
     if data is None:
         _checks.require(
-            is_plain, "trajectory: without data there are no batches; leave out batch_size, shuffle and remainder."
+            is_plain(batch_size, shuffle, remainder),
+            "trajectory: without data there are no batches; leave out batch_size, shuffle and remainder.",
         )
         return NO_DATA
-    if isinstance(data, Batches):
-        _checks.require(
-            is_plain,
-            "trajectory: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
-        )
-    else:
-        data = minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
-    if data.on_host:
+    batches = planned("trajectory", data, batch_size, shuffle, remainder)
+    if batches.on_host:
         _data_checks.on_the_host()  # The compiled program would read all of it.
-    return data
+    return batches
 
 
 def _check_memory(recorded: PyTree, rows: int, every: int, limit: int) -> None:

@@ -11,7 +11,8 @@ from training_problems import backend_compiles, example_loss, network, regressio
 import jaxopt_lessons as jl
 from jaxopt_lessons.inspect import Curvature, curvature
 from jaxopt_lessons.inspect.curvature import _program, _share_below
-from jaxopt_lessons.inspect.mean_loss import as_tree, as_vector, planned_loss
+from jaxopt_lessons.inspect.mean_loss import planned_loss
+from jaxopt_lessons.inspect.vectors import as_tree, as_vector
 from jaxopt_lessons.train import compilation
 
 N = 23
