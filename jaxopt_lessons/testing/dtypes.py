@@ -7,7 +7,6 @@ import numpy as np
 from jaxopt_lessons._errors import describe
 from jaxopt_lessons.testing.subject import (
     HALF,
-    MIXES,
     Failed,
     NotApplicable,
     Subject,
@@ -23,9 +22,7 @@ from jaxopt_lessons.testing.subject import (
 
 def updates_have_the_dtypes_of_params(s: Subject) -> None:
     """The updates have the structure, shapes and dtypes of the parameters, for any mix of dtypes."""
-    for grad_dtype, param_dtype in MIXES:
-        params, _, updates, _ = s.shapes(grad_dtype, param_dtype)
-        mix = f"(gradients {np.dtype(grad_dtype).name}, parameters {np.dtype(param_dtype).name})"
+    for mix, (params, _, updates, _) in s.mixes():
         same_form(f"{mix} the update", updates, params, "the parameter")
 
 

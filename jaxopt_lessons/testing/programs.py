@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons.testing.subject import Failed, Subject, equal, moved, place
+from jaxopt_lessons.core import apply_updates
+from jaxopt_lessons.testing.subject import Failed, Subject, equal, place
 
 
 def jit_equals_eager(s: Subject) -> None:
@@ -28,7 +29,7 @@ def one_trace_for_many_steps(s: Subject) -> None:
     def step(g, state, params):
         traces.append(None)
         updates, state = s.update(g, state, params)
-        return moved(params, updates), state
+        return apply_updates(params, updates), state
 
     params, g = s.wide, s.gradients(s.wide)
     state = s.init(params)

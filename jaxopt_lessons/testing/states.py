@@ -76,9 +76,7 @@ def state_owns_its_arrays(s: Subject) -> None:
 
 def state_keeps_its_form(s: Subject) -> None:
     """update returns a state of the structure, shapes, dtypes and weak types that it got, for any mix of dtypes."""
-    for grad_dtype, param_dtype in MIXES:
-        _, state, _, new_state = s.shapes(grad_dtype, param_dtype)
-        mix = f"(gradients {np.dtype(grad_dtype).name}, parameters {np.dtype(param_dtype).name})"
+    for mix, (_, state, _, new_state) in s.mixes():
         same_form(f"{mix} the state after update", new_state, state, "before")
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxopt_lessons import tree
 from jaxopt_lessons._errors import describe, path_name
-from jaxopt_lessons.core import GradientTransformation, apply_updates
+from jaxopt_lessons._leaf import is_key
+from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.types import Params, PyTree, State, Updates
 
 HALF = (jnp.float16, jnp.bfloat16)
@@ -127,6 +128,12 @@ class Subject:
     def _shapes(self) -> dict[Any, Any]:
         return {}
 
+    def mixes(self) -> Iterator[tuple[str, Any]]:
+        """What to call each mix of dtypes that meets in training, and its ``shapes``."""
+        for grad_dtype, param_dtype in MIXES:
+            name = f"(gradients {np.dtype(grad_dtype).name}, parameters {np.dtype(param_dtype).name})"
+            yield name, self.shapes(grad_dtype, param_dtype)
+
     # -- trees --------------------------------------------------------------------------------------------------------
 
     def cast(self, dtype: Any) -> Params:
@@ -225,7 +232,7 @@ def pairs(a: PyTree, b: PyTree) -> Iterator[tuple[Any, Any, Any]]:
 
 def wide(leaf: Any) -> np.ndarray:
     """A leaf that NumPy can calculate with."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         return np.asarray(jax.random.key_data(leaf))
     array = np.asarray(leaf)
     if jnp.issubdtype(array.dtype, jnp.floating):
@@ -265,10 +272,6 @@ def brief(error: BaseException, length: int = 200) -> str:
     """Kind and beginning of an error, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:length]}{'...' if len(text) > length else ''}"
-
-
-def moved(params: Params, updates: Updates) -> Params:
-    return apply_updates(params, updates)
 
 
 def trainable(params: Params) -> Params:
