@@ -229,6 +229,22 @@ def minibatches(
     return Batches(data, examples, batch_size, shuffle, remainder)
 
 
+def planned(owner: str, data: PyTree, batch_size: int | None, shuffle: bool, remainder: str) -> Batches:
+    """Batches as they are, or arrays cut by the arguments of a function that takes both."""
+    if not isinstance(data, Batches):
+        return minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
+    _checks.require(
+        is_plain(batch_size, shuffle, remainder),
+        lambda: f"{owner}: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
+    )
+    return data
+
+
+def is_plain(batch_size: int | None, shuffle: bool, remainder: str) -> bool:
+    """Whether nothing was said of how to cut the data."""
+    return batch_size is None and shuffle is True and remainder == "keep"
+
+
 def _on_device(path: Any, leaf: Any) -> jax.Array:
     return jnp.asarray(host_array(path, leaf))  # JAX alone would wrap whole numbers that are too large.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _errors
+from jaxopt_lessons import _checks, _device_checks, _errors
 from jaxopt_lessons.train import compilation, interrupts
 from jaxopt_lessons.train.batches import minibatches
 from jaxopt_lessons.train.device_plan import DevicePlan
@@ -194,7 +194,7 @@ def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
                 "here. Say jax.config.update('jax_enable_x64', True) throughout, or nowhere."
             )
     if not (plan is None or isinstance(plan, DevicePlan)):
-        raise TypeError(f"fit: plan must be made by make_plan(mesh); got {_errors.describe(plan)}.")
+        _device_checks.plan_expected("fit", plan)
     if val is not None and is_stream(val):
         raise TypeError(
             f"fit: val must be arrays with the examples along their first axes, such as (x, y); got "

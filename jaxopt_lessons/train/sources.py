@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 
 from jaxopt_lessons import _checks
-from jaxopt_lessons.train.batches import Batches, minibatches
+from jaxopt_lessons.train.batches import is_plain, planned
 from jaxopt_lessons.train.brought import Brought
 from jaxopt_lessons.train.chunks import Stops
 from jaxopt_lessons.train.device_plan import DevicePlan
@@ -57,17 +57,11 @@ def source_of(
     data: Any, key: jax.Array, plan: DevicePlan | None, batch_size: int | None, shuffle: bool, remainder: str
 ) -> InMemory | Brought:
     """Where the batches come from: the arguments of ``fit``, checked."""
-    is_plain = batch_size is None and shuffle is True and remainder == "keep"
     if isinstance(data, Stream) or is_stream(data):
         _checks.require(
-            is_plain, "fit: the batches of a stream come as they are; batch_size, shuffle and remainder are for arrays."
+            is_plain(batch_size, shuffle, remainder),
+            "fit: the batches of a stream come as they are; batch_size, shuffle and remainder are for arrays.",
         )
         return Brought(data if isinstance(data, Stream) else Stream(data), plan)
-    if isinstance(data, Batches):
-        _checks.require(
-            is_plain,
-            "fit: the data is planned by minibatches already; say batch_size, shuffle and remainder there.",
-        )
-    else:
-        data = minibatches(data, batch_size, shuffle=shuffle, remainder=remainder)
-    return Brought(HostBatches(data, key), plan) if data.on_host else InMemory(data, plan)
+    batches = planned("fit", data, batch_size, shuffle, remainder)
+    return Brought(HostBatches(batches, key), plan) if batches.on_host else InMemory(batches, plan)

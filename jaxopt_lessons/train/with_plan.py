@@ -58,7 +58,7 @@ def with_plan(step: StepLike, plan: DevicePlan, ragged: bool = False) -> Any:
     """
     _training_checks.wrapped_once("with_plan", step)
     if not isinstance(plan, DevicePlan):
-        raise TypeError(f"with_plan: plan must be made by make_plan; got {plan!r} of type {type(plan).__name__}.")
+        _device_checks.plan_expected("with_plan", plan)
 
     def planned(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, dict[str, jax.Array]]:
         examples = number_of_examples(batch)
