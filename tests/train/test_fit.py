@@ -713,7 +713,11 @@ def test_batch_gradient_descent_goes_down_at_every_step_and_stochastic_does_not(
         ({"epochs": 1, "batch_size": 20, "remainder": "drop"}, ValueError, "drops all 11 examples"),
         ({"epochs": 1, "step": None}, TypeError, "^fit: expected a step, made by make_step"),
         ({"epochs": 1, "state": network()}, TypeError, r"^fit: state must be made by init_state\(params, step\); got"),
-        ({"epochs": 1, "plan": "data"}, TypeError, r"^fit: plan must be made by make_plan\(mesh\); got 'data' of type str"),
+        (
+            {"epochs": 1, "plan": "data"},
+            TypeError,
+            r"^fit: plan must be made by make_plan\(mesh\); got 'data' of type str",
+        ),
         ({"epochs": 1, "resume": "yes"}, TypeError, "^fit: resume must be True or False; got 'yes' of type str"),
         ({"epochs": 1, "observers": jl.EarlyStopping()}, TypeError, "^fit: observers must be a list of observers; got"),
         ({"epochs": 1, "observers": None}, TypeError, "^fit: observers must be a list of observers; got None"),
