@@ -32,7 +32,7 @@ plt.style.use("jaxopt_lessons.style")
 FIRST = 300  # steps to look at one by one
 LENGTHS = {None: 300, 64: 300, 1: 3000}  # steps of whole runs, multiples of 300; a batch size of None is all examples
 PATH_STEPS = 300
-SIZES = (4, 16, 64, 256, 512, None)
+SIZES = (4, 16, 64, 128, 256, 512, None)
 RATES = (0.2, 0.4, 0.8, 1.2, 1.6)
 TARGET, SEEDS = 0.3, 2
 
@@ -79,10 +79,10 @@ assert sorted(np.concatenate(by_hand)) == list(range(m)), "each example once"
 # %% [markdown]
 # ## The same in the library
 #
-# Does `fit`, which trains on the batches of `minibatches`, see each example once an epoch? We let it count. The
-# parameters are one counter for each example. The loss of a batch is such that gradient descent with a learning rate of
-# 1 adds 1 to the counters of the examples in it: the gradient of `-counters[rows].sum()` is -1 there, and 0 elsewhere.
-# After two epochs every counter must be 2.
+# Does an epoch of `minibatches`, which is what `fit` repeats, see each example once? We let it count. The parameters
+# are one counter for each example. The loss of a batch is such that gradient descent with a learning rate of 1 adds 1
+# to the counters of the examples in it: the gradient of `-counters[rows].sum()` is -1 there, and 0 elsewhere. After two
+# epochs every counter must be 2.
 #
 # Then the update. By hand it is `params - learning_rate * gradient`, with the mean gradient of the examples in the
 # batch. In the library a *step* is made of a loss function and an optimizer, here `sgd`; it takes the state of a run
@@ -91,7 +91,11 @@ assert sorted(np.concatenate(by_hand)) == list(range(m)), "each example once"
 
 # %%
 counting = jl.make_step(lambda counters, rows: -jnp.sum(counters[rows]), jl.sgd(1.0))
-counted = jl.fit(counting, jl.init_state(jnp.zeros(m), counting), jnp.arange(m), epochs=2, batch_size=64).state
+rows = jl.minibatches(jnp.arange(m), batch_size=64)
+epoch = jax.jit(jl.make_epoch(counting, rows))
+counted = jl.init_state(jnp.zeros(m), counting)
+for _ in range(2):
+    counted, _ = epoch(counted, rows)
 assert np.all(counted.params == 2), "each example exactly once in each epoch"
 assert counted.step == 2 * 29
 
@@ -102,7 +106,6 @@ def loss_fn(params, batch):
     return jl.losses.softmax_cross_entropy_with_integer_labels(hidden @ params["w2"] + params["b2"], labels)
 
 
-@jax.jit
 def first_weights(key):
     key1, key2 = jax.random.split(key)
     w1 = jax.random.normal(key1, (64, 32)) * math.sqrt(2 / 64)

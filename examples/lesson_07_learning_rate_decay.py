@@ -364,10 +364,10 @@ offsets = np.stack(grid, -1) - minimum
 height = 0.5 * np.einsum("...i,ij,...j", offsets, curvature, offsets)
 path_axis.contour(*grid, np.sqrt(height), levels=7, colors="0.75", linewidths=1)
 every = slice(STEPS_PER_EPOCH // 10, None, STEPS_PER_EPOCH // 5)
-for (name, history), style in zip(paths.items(), ("C0.-", "C2.-"), strict=True):
-    path_axis.plot(history["w0"][every], history["w1"][every], style, linewidth=0.7, label=name)
+for (name, history), style in zip(paths.items(), ("C0.", "C2^"), strict=True):
+    path_axis.plot(history["w0"][every], history["w1"][every], style, markersize=5, label=name)
 path_axis.plot(*minimum, "k*", markersize=14, label="minimum")
-path_axis.set(title="Two paths, five points an epoch", xlim=(0.1, 0.9), ylim=(-0.1, 0.7))
+path_axis.set(title="Where two runs were, five points an epoch", xlim=(0.1, 0.9), ylim=(-0.1, 0.7))
 path_axis.set(xlabel="weight of body mass index", ylabel="weight of blood pressure")
 path_axis.legend(loc="upper right")
 

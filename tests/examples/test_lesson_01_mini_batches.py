@@ -29,8 +29,8 @@ def test_numbers(tmp_path):
     np.testing.assert_allclose(list(lesson.needed.values()), NEEDED, rtol=0.05)
 
 
-RATES = {4: 0.2, 16: 0.4, 64: 0.8, 256: 1.2, 512: 0.8, None: 1.2}
-NEEDED = [224, 90, 45.5, 39.5, 39, 35]
+RATES = {4: 0.2, 16: 0.4, 64: 0.8, 128: 1.2, 256: 1.2, 512: 0.8, None: 1.2}
+NEEDED = [224, 90, 45.5, 37.5, 39.5, 39, 35]
 
 
 def test_small(tmp_path):
