@@ -41,12 +41,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keeps the cases whose name has a checksum divisible by N: the same in every process."""
+    """Keeps the cases whose name has a checksum divisible by N, and long ones only on request."""
     n = config.getoption("--sample")
+    without_long = "long" not in config.getoption("markexpr")
     kept, left_out = [], []
     for item in items:
         one_in = n if "[" in item.nodeid else max(1, n // 10)
         chosen = zlib.crc32(item.nodeid.encode()) % one_in == 0
+        chosen = chosen and not (without_long and item.get_closest_marker("long"))
         (kept if chosen else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from cases import CONTRACT, Case, half
 from cases import rows as every_case
 from jax.sharding import AxisType, NamedSharding
@@ -86,6 +87,42 @@ def exempt(case: Case) -> dict[str, str]:
 SCHEDULED = ["init_needs_shapes_only", "state_keeps_its_form", "updates_have_the_dtypes_of_params"]
 
 
+TRIES = {
+    "mixed_trees": [19, 28, 29],
+    "state_of_other_params_is_refused": [37],
+    "missing_params_are_named": [36],
+    "half_precision_is_calculated_in_float32": [52],
+    "x64_does_not_change_float32": [53],
+    "python_numbers_do_not_retrace": [26],
+    "complex_parameters_are_pairs_of_real_ones": [54],
+    "none_stays_none": [19],
+    "untrained_leaves_are_left_alone": [20, 25],
+    "integer_params_with_gradients_are_refused": [25],
+    "init_needs_shapes_only": [34],
+    "state_owns_its_arrays": [32],
+    "leaves_of_any_shape": [28, 29, 30],
+    "empty_trees": [18],
+    "gradient_shapes_are_checked": [23],
+    "gradient_structures_are_checked": [20, 21],
+    "gradient_dtypes_are_checked": [24],
+    "errors_name_the_leaf": [20, 23],
+    "zero_gradients_move_nothing": [43],
+    "zero_gradients_are_forgotten": [43],
+    "constant_gradients_are_finite": [45],
+    "zero_params_are_finite": [44],
+    "tiny_gradients_are_finite": [42],
+    "huge_gradients_do_not_overflow": [41],
+    "huge_gradients_are_forgotten": [41],
+    "nan_gradients_stay_where_they_are": [39],
+    "infinite_gradients_stay_where_they_are": [40],
+    "nan_steps_that_are_left_out_stay_out": [39],
+    "counters_saturate": [50],
+    "long_runs_go_on": [51],
+    "hyperparameters_are_checked": [2, 3],
+}
+"""The bad inputs that a property tries."""
+
+
 @functools.lru_cache(maxsize=2)
 def subject_of(name: str) -> CaseSubject:
     """The row of this name; its compiled programs are shared by all its properties."""
@@ -100,7 +137,10 @@ def subject_of(name: str) -> CaseSubject:
             case,
             name,
             id=f"{case.name}-{name}",
-            marks=[pytest.mark.xfail(reason=exempt(case)[name], strict=True)] if name in exempt(case) else [],
+            marks=[
+                *([pytest.mark.xfail(reason=exempt(case)[name], strict=True)] if name in exempt(case) else []),
+                *([bad_input(*TRIES[name])] if name in TRIES else []),
+            ],
         )
         for case in CONTRACT
         for name in PROPERTIES
@@ -177,6 +217,7 @@ def test_structure_of_the_state_does_not_depend_on_numbers(case: Case):
 # -- 6. extras and params ---------------------------------------------------------------------------------------------
 
 
+@bad_input(36)
 @every_case
 def test_missing_params_are_named(case: Case):
     tx = case.make()
@@ -191,6 +232,7 @@ def test_missing_params_are_named(case: Case):
 # -- 7. trees ---------------------------------------------------------------------------------------------------------
 
 
+@bad_input(25, 33, 34)
 @every_case
 def test_leaves_that_are_not_trainable_get_no_state_and_no_update(case: Case):
     tx = case.make()
@@ -220,6 +262,7 @@ WRONG_TREES = {
 }
 
 
+@bad_input(20, 21, 22, 23, 24)
 @every_case
 @pytest.mark.parametrize("wrong", WRONG_TREES)
 def test_wrong_gradients_are_named(case: Case, wrong):
@@ -232,6 +275,7 @@ def test_wrong_gradients_are_named(case: Case, wrong):
     assert str(error.value).startswith(tx.name)
 
 
+@bad_input(25)
 @every_case
 def test_integer_params_with_float_gradients_are_refused(case: Case):
     tx = case.make()
@@ -240,6 +284,7 @@ def test_integer_params_with_float_gradients_are_refused(case: Case):
         case.update(tx)({"n": jnp.ones(3)}, tx.init(params), params)
 
 
+@bad_input(37)
 @every_case
 def test_state_of_another_transformation_is_refused(case: Case):
     tx = case.make()
@@ -249,6 +294,7 @@ def test_state_of_another_transformation_is_refused(case: Case):
             case.update(tx)(params, state, params)
 
 
+@bad_input(37)
 @every_case
 def test_state_of_other_params_is_refused(case: Case):
     tx = case.make()
@@ -269,6 +315,7 @@ def without_eps(case: Case):
     return {name: 0.0 for name in ("eps", "eps_root") if name in case.others and 0.0 in ranges[name]}
 
 
+@bad_input(7, 43)
 @every_case
 @pytest.mark.parametrize("dtype", [*HALF, jnp.float32, jnp.float64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("eps", ["default", "zero"])
@@ -287,6 +334,7 @@ def test_zero_gradients_give_zero_updates(case: Case, dtype, eps):
         assert all(np.all(np.asarray(u, np.float64) != 0) for u in jax.tree.leaves(updates))
 
 
+@bad_input(41)
 @every_case
 @pytest.mark.parametrize(("dtype", "huge"), [(jnp.float32, 1e20), (jnp.float32, 3e38), (jnp.float16, 300.0)])
 def test_one_huge_gradient_does_not_stop_a_weight_for_ever(case: Case, dtype, huge):
@@ -316,6 +364,7 @@ def test_adam_recovers_from_a_huge_gradient():
     assert float(updates[0]) == pytest.approx(1.0, rel=1e-3)
 
 
+@bad_input(39, 40)
 @every_case
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_non_finite_gradients_are_seen_and_stay_where_they_are(case: Case, bad):
@@ -328,6 +377,7 @@ def test_non_finite_gradients_are_seen_and_stay_where_they_are(case: Case, bad):
     assert np.all(updates[1:] != 0)
 
 
+@bad_input(42)
 @every_case
 def test_tiny_gradients_give_small_updates(case: Case):
     """With each safeguard at 0 if that is allowed."""
@@ -398,6 +448,7 @@ def test_hypergradient_is_the_finite_difference(case: Case):
 # -- 10. counters -----------------------------------------------------------------------------------------------------
 
 
+@bad_input(50)
 @every_case
 def test_counters_saturate(case: Case):
     """Those too that grow only now and then."""
