@@ -189,7 +189,7 @@ def _placement(like: Any) -> jax.sharding.Sharding | None:
 
 def _python(entry: Mapping[str, Any]) -> Any:
     value = entry["value"]
-    return complex(*value) if entry["type"] == "complex" else NUMBERS[entry["type"]](value)
+    return complex(*value) if entry["type"] == "complex" else value
 
 
 def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
