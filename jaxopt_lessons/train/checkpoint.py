@@ -254,11 +254,11 @@ def restore(
         contents = _contents(chosen.path, others)
         if about is not None:
             _same_facts(chosen.path, _facts("restore", about), contents["about"])
-        with _readable(chosen.path):
+        with readable(chosen.path):
             problems = stored_tree.differences(expected, contents["tree"])
         if problems:
             _checkpoint_checks.other_tree(chosen.path, problems)
-        with _readable(chosen.path):
+        with readable(chosen.path):
             tree, records = _read(chosen.path, contents, like)
             problems = stored_tree.differences(expected, stored_tree.describe("restore", tree))
         if problems:
@@ -278,7 +278,7 @@ def _contents(path: Path, others: list[int]) -> dict[str, Any]:
         text = (path / "checkpoint.json").read_bytes()
     except OSError:
         _checkpoint_checks.incomplete(path)
-    with _readable(path):
+    with readable(path):
         contents = json.loads(text)
         found = contents["format"]
     if found != FORMAT:
@@ -300,7 +300,7 @@ UNREADABLE = (
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Says which checkpoint it was where something made up, with right checksums, cannot be read."""
     try:
         yield
