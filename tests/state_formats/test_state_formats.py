@@ -1,7 +1,8 @@
 """States of released versions load in this one, by name and as they lie on disk, and go on as they would have.
 
 What is promised: arrays under the names of ``state_dict``, folders of ``save`` and of ``Checkpoint``, texts of
-``repr``, and pickles of optimizers, which hold the public names of factories and arguments. What is not: pickles of states, and
+``repr``, and pickles of optimizers, which hold the public names of factories and arguments. What is not: pickles of
+states, and
 the same bits from another version of JAX. The numbers of the fixtures come from one version of JAX and one kind of
 processor; XLA orders sums as it likes, and so a float32 may differ in its last bits: by some 1e-7 after one update, by
 more where training carries it on.
