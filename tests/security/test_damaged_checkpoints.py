@@ -162,11 +162,7 @@ def test_a_damaged_folder_is_refused(pattern, damage, saved, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes pipes")
 @pytest.mark.parametrize(
     ("pattern", "damage"),
-    [
-        pair if pair in SHORT[::3] else pytest.param(*pair, marks=pytest.mark.long)
-        for pair in LONG
-        if pair[0] in OF_RUNS
-    ],
+    [p if p in SHORT[::3] else pytest.param(*p, marks=pytest.mark.long) for p in LONG if p[0] in OF_RUNS],
 )
 def test_a_run_does_not_go_on_from_a_damaged_checkpoint(pattern, damage, run, tmp_path):
     for copy in damaged(run, pattern, damage, tmp_path):

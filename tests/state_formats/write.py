@@ -216,7 +216,9 @@ def told(result: jl.FitResult) -> dict[str, Any]:
     """What has to be the same again."""
     return {
         "losses": result.history["loss"].tolist(),
-        "val_losses": result.history["val_loss"].tolist(),
+        "val_losses": dict(
+            zip(result.history.steps("val_loss").tolist(), result.history["val_loss"].tolist(), strict=True)
+        ),
         "params": {name: np.asarray(leaf).ravel().tolist() for name, leaf in result.state.params.items()},
         "looks": result.observed["Norms"]["looks"],
     }
