@@ -28,7 +28,7 @@ FILES = [
 ]
 """All there are; their names end in checksums where there is a star."""
 
-OF_RUNS = [pattern for pattern in FILES if pattern != "arrays/_sharding"]
+OF_RUNS = [name for name in FILES if name not in ("arrays/_sharding", "arrays/array_metadatas/process_0")]
 """A run is saved from the host, where arrays have no sharding."""
 
 STEP = jl.make_step(example_loss, jl.adam(0.05))
