@@ -4,9 +4,9 @@
     ...
     5f2c1a00                              CRC-32 of the lines above
 
-The libraries below do not see to all of it: a bit that flips among numbers is another number, and what is missing of an
-array may be read as zeros. Checksums find accidents. Who changes a file on purpose can change its checksum too, and
-against that helps that nothing in a checkpoint is ever executed.
+The libraries below do not see to all of it: a bit that flips in an array of a megabyte is read as another number.
+Checksums find accidents. Who changes a file on purpose can change its checksum too, and against that helps that nothing
+in a checkpoint is ever executed.
 
 In a run of several processes all call these functions, and each reads its share of the files.
 """
