@@ -23,6 +23,7 @@ import pytest
 from training_problems import example_loss, network, regression
 
 import jaxopt_lessons as jl
+from jaxopt_lessons.train.evaluate import measure_all
 from jaxopt_lessons.train.kept import KEPT, kept
 
 MB = 2**20
@@ -147,7 +148,7 @@ def halved(problem):
         state, metrics = jl.make_scan(problem.step.replace(b1=hp["b1"]), steps)(state, problem.batches)
         return state, metrics["loss"][-1]
 
-    return jl.successive_halving(init, train, {"b1": [0.5, 0.7, 0.9]}, steps=6)
+    return jl.successive_halving(init, train, {"b1": [0.5, 0.7, 0.9]}, rungs=[2, 4])
 
 
 USES = {
@@ -157,9 +158,13 @@ USES = {
     "fit on a stream": lambda p: p.fit(stream_of(p)),
     "fit on the host": lambda p: p.fit(jl.minibatches(jax.tree.map(np.asarray, p.data), 8, on_host=True)),
     "fit with observers": lambda p: p.fit(val=p.data, observers=[jl.BestWeights(), jl.EarlyStopping(), jl.Rollback()]),
-    "fit on devices": lambda p: p.fit(p.data, batch_size=8, plan=jl.make_plan(), val=p.data),
+    "fit on devices": lambda p: p.fit(
+        p.data, batch_size=8, plan=jl.make_plan(jax.make_mesh((8,), ("data",))), val=p.data
+    ),
     "evaluate": lambda p: jl.evaluate(p.loss, p.state.params, p.data, batch_size=8),
-    "evaluate from the host": lambda p: jl.evaluate(p.loss, p.state.params, p.batches),
+    "evaluate from the host": lambda p: measure_all(
+        p.loss, p.state.params, jl.minibatches(jax.tree.map(np.asarray, p.data), 8, shuffle=False, on_host=True)
+    ),
     "lr_find": lambda p: jl.lr_find(p.step.replace(learning_rate=0.1), p.state, p.batches, steps=10),
     "sweep": swept,
     "successive_halving": halved,
@@ -225,9 +230,10 @@ def test_of_a_run_that_failed_nothing_is_kept_but_what_the_error_has(fails):
     assert isinstance(error, (RuntimeError, TypeError, KeyboardInterrupt))
     error.__context__ = error.__cause__ = None
     del problem
-    if fails is not fails_in_the_loss:  # There the run had not taken a step, but it has begun.
+    last = []
+    if fails is not fails_in_the_loss:  # where the run has not begun
         assert int(error.fit_result.state.cursor) == 4
-    last = [weakref.ref(x) for x in jax.tree.leaves(error.fit_result.state)]
+        last = [weakref.ref(x) for x in jax.tree.leaves(error.fit_result.state)]
     gc.collect()
     assert None not in [ref() for ref in last]
     del error
@@ -283,6 +289,7 @@ def test_it_dies_with_its_owner(kind):
     result = weakref.ref(closed_over := Callable())
     pair(owner, closed_over)
     del closed_over
+    made.clear()
     gc.collect()
     assert result() is not None
     del owner
