@@ -1,7 +1,7 @@
 """JAX's strict settings, each alone and all at once: NaNs raise, nothing is transferred or promoted unasked, x64 is on.
 
 The suite promotes neither dtypes nor ranks anywhere (``conftest``); here the other settings come on top. The guard
-stands around compiled updates, and around all of ``fit``, whose host part says what it transfers. NaN is looked for in
+stands around compiled updates, and around each chunk of ``fit``, whose host part brings data to the device. NaN is looked for in
 legal runs only. Not here is ``jax_debug_infs``: the best loss of nothing is infinite, as it should be.
 """
 
@@ -17,6 +17,7 @@ from schedule_rows import ROWS
 from training_problems import example_loss, network, noisy_loss, regression
 
 import jaxopt_lessons as jl
+from jaxopt_lessons.train.programs import Compiled
 
 SETTINGS = {
     "debug_nans": lambda: jax.debug_nans(True),
@@ -93,7 +94,7 @@ RUNS = {
     "norms": lambda: (step_of(metrics=["gradient_norm", "update_ratio"]), DATA, {"batch_size": 8}),
     "ema": lambda: (jl.with_ema(step_of(), 0.9), DATA, {"batch_size": 8, "val": DATA}),
     "guard": lambda: (jl.with_guard(step_of()), DATA, {"batch_size": 8}),
-    "policy": lambda: (jl.make_step(example_loss, jl.sgd(0.1)), DATA, {"batch_size": 8}),
+    "policy": lambda: (jl.make_step(example_loss, jl.sgd(0.1), policy="bfloat16"), DATA, {"batch_size": 8}),
     "observers": lambda: (
         step_of(),
         DATA,
@@ -104,12 +105,26 @@ RUNS = {
 }
 
 
+def guarded(run):
+    """A chunk of ``fit`` that may transfer nothing but the hyperparameters it is called with, which are on the host."""
+
+    def run_guarded(compiled, *arguments):
+        compiled._leaves = jax.device_put(compiled._leaves)
+        with jax.transfer_guard_host_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
+            return run(compiled, *arguments)
+
+    return run_guarded
+
+
 @all_settings
 @pytest.mark.parametrize("run", RUNS)
-def test_fit(run, settings):
+def test_fit(run, settings, monkeypatch):
     step, data, options = RUNS[run]()
     state = jl.init_state(network(), step)
-    with under(settings):
+    if "transfer_guard" in settings:
+        for name in ("run_in_memory", "run_given"):
+            monkeypatch.setattr(Compiled, name, guarded(getattr(Compiled, name)))
+    with under([name for name in settings if name != "transfer_guard"]):
         out = jl.fit(step, state, data, epochs=2, progress=False, **options)
     assert np.isfinite(out.history["loss"]).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(out.state.params)} == {np.dtype(np.float32)}

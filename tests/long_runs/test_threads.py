@@ -47,10 +47,6 @@ def at_once(works):
     return results
 
 
-def labels(path, leaf):
-    return "matrix" if leaf.ndim > 1 else "vector"
-
-
 OPTIMIZERS = {
     "adam": lambda rate: jl.adam(rate),
     "schedule": lambda rate: jl.sgd(jl.linear_schedule(rate, 0.0, 20), momentum=0.9),
@@ -61,11 +57,6 @@ OPTIMIZERS = {
 
 def of_matrices(params):
     return jax.tree.map(lambda leaf: "matrix" if leaf.ndim > 1 else "vector", params)
-
-
-def problem(loss, seed):
-    x, y = regression(32, seed)
-    return functools.wraps(loss)(lambda *arguments: loss(*arguments)), (x, y)
 
 
 def by_fit(loss, optimizer, seed):
@@ -158,7 +149,7 @@ def test_eight_threads_keep_one_thing_for_each_key():
 
     for _ in range(50):
         owner = lambda: None
-        at_once([lambda: [thing(owner, key) for key in range(5)]] * 8)
+        at_once([lambda owner=owner: [thing(owner, key) for key in range(5)]] * 8)
         again = [thing(owner, key) for key in range(5)]
         assert all(thing(owner, key) is again[key] for key in range(5))
         assert [kept_for[:2] for kept_for in again] == [(owner, key) for key in range(5)]
