@@ -70,7 +70,7 @@ def test_batches_at_the_end_differ_from_each_other():
     seen = []
 
     def loss(params, batch, key):
-        return jl.Weighted(jnp.sum(params * batch) + jax.random.uniform(key), jnp.float32(1))
+        return jl.Weighted(jnp.sum(params[None] * batch) + jax.random.uniform(key), jnp.float32(1))
 
     step = jl.make_step(loss, jl.sgd(1.0))
     out = jl.fit(
@@ -129,7 +129,7 @@ def test_updates_may_be_as_many_as_can_be_while_batches_are_few():
 @bad_input(50)
 @pytest.mark.parametrize("wrap", [lambda step: jl.with_ema(step, 0.9), jl.with_guard], ids=["ema", "guard"])
 def test_what_wrappers_count_stays_at_the_largest_number(wrap):
-    step = wrap(jl.make_step(lambda w, x: jnp.where(x > 0, jnp.nan, w**2), jl.sgd(0.1)))
+    step = wrap(jl.make_step(lambda w, x: jnp.where(x > 0, jnp.nan, 1) * w**2, jl.sgd(0.1)))
     state = jl.init_state(1.0, step)
     full = lambda leaf: jnp.full_like(leaf, LARGEST - 1) if leaf.dtype == jnp.int32 else leaf
     state = state._replace(extras=jax.tree.map(full, state.extras))

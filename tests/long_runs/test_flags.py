@@ -1,8 +1,8 @@
 """JAX's strict settings, each alone and all at once: NaNs raise, nothing is transferred or promoted unasked, x64 is on.
 
 The suite promotes neither dtypes nor ranks anywhere (``conftest``); here the other settings come on top. The guard
-stands around compiled updates, and around each chunk of ``fit``, whose host part brings data to the device. NaN is looked for in
-legal runs only. Not here is ``jax_debug_infs``: the best loss of nothing is infinite, as it should be.
+stands around compiled updates, and around each chunk of ``fit``, whose host part brings data to the device. NaN
+is looked for in legal runs only. Not here is ``jax_debug_infs``: the best loss of nothing is infinite, as it should be.
 """
 
 import contextlib
