@@ -11,7 +11,6 @@ Paper: Smith 2015, Cyclical Learning Rates for Training Neural Networks, arXiv 1
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +21,8 @@ import numpy as np
 from jaxopt_lessons import _checks, _figure, numerics
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
-from jaxopt_lessons.train.programs import as_argument
+from jaxopt_lessons.train.kept import kept
+from jaxopt_lessons.train.programs import as_argument, function_of
 from jaxopt_lessons.train.scan import Metrics, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step
@@ -139,7 +139,7 @@ def lr_find(
         batches = dataclasses.replace(batches, remainder="wrap")
     leaves, structure = jax.tree.flatten(argument)
     rates = np.geomspace(low, high, steps)
-    losses = _program(structure)(leaves, state, batches, rates.astype(numerics.float_dtype()))
+    losses = _program(function_of(step), structure)(leaves, state, batches, rates.astype(numerics.float_dtype()))
     losses = np.asarray(losses, np.float64)
     _checks.require(
         bool(np.isfinite(losses[0])), lambda: f"lr_find: the loss is {losses[0]} before the first update already."
@@ -148,8 +148,8 @@ def lr_find(
     return LearningRates(rates[:counted], losses[:counted], _smoothed(losses[:counted], WIDTH * steps))
 
 
-@functools.lru_cache(maxsize=64)
-def _program(structure: Any) -> Callable[..., jax.Array]:
+@kept
+def _program(owner: Any, structure: Any) -> Callable[..., jax.Array]:
     """The compiled search with a step of this structure."""
 
     @compilation.counted()
