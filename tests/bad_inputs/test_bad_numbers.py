@@ -1,4 +1,4 @@
-"""Bad inputs 50 to 54: counters at their ends, averages after 10^9 steps, dtypes of moments, 64 bits, complex numbers."""
+"""Bad inputs 50 to 54: counters at their ends, 10^9 steps, dtypes of moments, 64 bits, complex numbers."""
 
 import jax
 import jax.numpy as jnp
