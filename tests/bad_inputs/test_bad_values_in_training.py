@@ -195,7 +195,7 @@ def test_evaluate_hides_no_bad_example(batch_size, bad):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_cross_entropy_of_the_largest_logits_has_a_finite_loss_and_derivative(label, dtype):
-    """The largest of the dtype beside the smallest: a loss of their difference, if float32 holds it, and slopes of 1."""
+    """Numbers near the ends of the dtype: the loss is their difference, and the slopes are 0 and 1."""
     top = float(jnp.finfo(dtype).max) if dtype == jnp.float16 else 1e38
     logits = jnp.asarray(np.array([[top, -top, 0.0]]), dtype)
     value, slope = jax.value_and_grad(
@@ -345,8 +345,8 @@ def test_lr_find_has_a_curve_but_no_suggestion_where_nothing_changes():
     found = jl.lr_find(step, jl.init_state(1.0, step.tx), jl.minibatches(np.ones(4, np.float32)), steps=20)
     assert len(found.losses) == 20
     np.testing.assert_array_equal(found.losses, 1)
-    with pytest.raises(ValueError, match="lr_find"):
-        print(found.suggestion)
+    with pytest.raises(ValueError, match="lr_find: the smoothed loss falls nowhere in 20 steps"):
+        _ = found.suggestion
 
 
 @functools.cache
@@ -374,8 +374,7 @@ def test_a_lane_that_diverges_spoils_no_other(how):
             jax.tree.map(lambda x, i=lane: np.asarray(x)[i], tame.values),
         )
         assert np.all(np.isfinite(spoilt.values["loss"][lane]))
-    assert spoilt.best().point["learning_rate"] in (0.1, 0.03)
-    assert np.isfinite(spoilt.best().value)
+    assert spoilt.best()["learning_rate"] in (0.1, 0.03)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
