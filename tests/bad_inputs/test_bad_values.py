@@ -292,7 +292,11 @@ def parameters_of_zero_get_away_from_it(case: Case, dtype):
     assert all(np.all(leaf > 0) for leaf in jax.tree.leaves(left))
 
 
-@ROW.ask(45, dtypes=EVERY)
+@ROW.ask(
+    45,
+    dtypes=EVERY,
+    exempt={"dadapt_adamw-float16": "its estimate grows as long as gradients agree, until its steps leave float16"},
+)
 def fifty_equal_gradients_give_finite_steps_in_one_direction(case: Case, dtype):
     """Nothing divides by how the gradients differ, nor does a step turn round where nothing has changed."""
     same = jax.tree.map(lambda leaf: np.repeat(leaf[None], LENGTH, axis=0), random(4))
