@@ -29,8 +29,8 @@ def polyak_step(gap: jax.Array, square: jax.Array, largest: jax.Array) -> tuple[
     """``gap / square``, in ``[-largest, largest]``; nothing overflows, and derivatives are finite.
 
     Returns:
-      ``step`` and ``unit``: the step size is their product, which may be too small for a float, as 1 / 1e40 is. Multiply
-      the direction by ``unit`` first. It is a power of 2, and 1 unless ``square`` is huge.
+      ``step`` and ``unit``: the step size is their product, which may be too small for a float, as 1 / 1e40 is.
+      Multiply the direction by ``unit`` first. It is a power of 2, and 1 unless ``square`` is huge.
     """
     capped = jnp.abs(gap) >= largest * square
     unit = jnp.where(capped | (square < 2.0**100), 1, jnp.full_like(square, 2.0**-100))
@@ -113,9 +113,7 @@ def scale_by_polyak(
         gap = jnp.where(taken, loss, least) - least
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         step, unit = polyak_step(gap, norm**2 + above_0, largest)
-        updates = tree.map_leaves(
-            polyak_rule, updates, params=params, step=step, unit=unit, factor=factor, taken=taken
-        )
+        updates = tree.map_leaves(polyak_rule, updates, params=params, step=step, unit=unit, factor=factor, taken=taken)
         return updates, state
 
     return init, update

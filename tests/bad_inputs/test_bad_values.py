@@ -222,6 +222,18 @@ def huge_parameters_have_finite_updates(case: Case, dtype):
     assert new_faults(run.state, before) == []
 
 
+@bad_input(41)
+@pytest.mark.parametrize("size", [1e10, 1e15, 1e17, 5e18], ids=str)
+@pytest.mark.parametrize("name", ["polyak_sgd", "momo"])
+def test_a_step_by_the_loss_over_a_huge_squared_norm_has_its_length(name, size):
+    """``value / |g|^2 * g``, where the first factor is below what float32 holds."""
+    g = random(2)["w"] * size / 4
+    params = {"w": jnp.zeros((3, 2))}
+    tx = ROWS[name].make()
+    updates, _ = jax.jit(ROWS[name].update(tx))({"w": jnp.asarray(g, jnp.float32)}, tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], -1.5 / np.sum(g**2) * g, rtol=1e-5)
+
+
 TINY = {
     "float16": (1e-5, 6e-8),
     "bfloat16": (1e-25, 1e-38, 1e-40),
