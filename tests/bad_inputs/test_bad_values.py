@@ -260,7 +260,7 @@ def tiny_gradients(case: Case, dtype, **changes):
         run.go(random(3 + i, LENGTH, size=size))
         assert is_finite(run.updates), (size, not_finite(run.updates))
         assert new_faults(run.state, before) == []
-        assert max(np.max(np.abs(wide(leaf))) for leaf in jax.tree.leaves(run.updates)) <= 2
+        assert max(np.max(np.abs(wide(leaf))) for leaf in jax.tree.leaves(run.updates)) <= 4
     goes_on(run, after_nothing=True)
 
 
@@ -272,6 +272,9 @@ POSITIVE = jax.tree.map(np.abs, random(1))
 """Parameters inside of the sets that some rows keep them in."""
 
 
+FALLS = "the loss that it is told stays, and its scale falls below float16"
+
+
 def without_decay(case: Case):
     return {"weight_decay": 0.0} if "weight_decay" in case.others else {}
 
@@ -279,7 +282,11 @@ def without_decay(case: Case):
 @ROW.ask(
     43,
     dtypes=EVERY,
-    exempt={"noisy_sgd": "noise is what it adds", "fromage": "the weights shrink whatever their gradients"},
+    exempt={
+        "noisy_sgd": "noise is what it adds",
+        "fromage": "the weights shrink whatever their gradients",
+        "reduce_on_plateau-float16": FALLS,
+    },
 )
 def twenty_zero_gradients_move_nothing_and_ordinary_ones_do(case: Case, dtype):
     """Compiled, with every NaN on the way an error; without weight decay."""
@@ -307,7 +314,10 @@ def parameters_of_zero_get_away_from_it(case: Case, dtype):
 @ROW.ask(
     45,
     dtypes=EVERY,
-    exempt={"dadapt_adamw-float16": "its estimate grows as long as gradients agree, until its steps leave float16"},
+    exempt={
+        "dadapt_adamw-float16": "its estimate grows as long as gradients agree, until its steps leave float16",
+        "reduce_on_plateau-float16": FALLS,
+    },
 )
 def fifty_equal_gradients_give_finite_steps_in_one_direction(case: Case, dtype):
     """Nothing divides by how the gradients differ, nor does a step turn round where nothing has changed."""
