@@ -53,11 +53,12 @@ class LearningRates(NamedTuple):
         """The rate, up to the minimum, at which the smoothed loss falls fastest; ``minimum / 10`` is another rule.
 
         Raises:
-          ValueError: the first smoothed loss is the least.
+          ValueError: the first smoothed loss is the least, or the least is lower by rounding alone.
         """
         falling = self.smoothed[: np.argmin(self.smoothed) + 1]
+        rounding = np.finfo(np.float32).eps * abs(self.smoothed[0])  # the losses were float32
         _checks.require(
-            len(falling) > 1,
+            falling[0] - falling[-1] > rounding,
             lambda: (
                 f"lr_find: the smoothed loss falls nowhere in {len(self.rates)} steps from {self.rates[0]:g} to "
                 f"{self.rates[-1]:g}. Begin with a lower rate or take larger batches; plot() draws the loss."
