@@ -19,7 +19,7 @@ import jax
 class InputError(ValueError):
     """A tree, a state or an extra argument does not fit the transformation it was given to.
 
-    The message begins with the stage that refused it, outermost first: ``adamw > chain > scale_by_adam: ...``.
+    The message begins with the stage that refused it, outermost first: ``adamw > scale_by_adam: ...``.
     """
 
     def __init__(self, message: str, stages: tuple[str, ...] = ()):
@@ -32,12 +32,12 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Prefixes the errors raised inside with the name of the stage."""
+def stage(name: str, hidden: str | None = None) -> Iterator[None]:
+    """Prefixes the errors raised inside with the name of the stage, in the place of a stage ``hidden`` next to it."""
     try:
         yield
     except InputError as error:
-        error.stages = (name, *error.stages)
+        error.stages = (name, *error.stages[error.stages[:1] == (hidden,) :])
         raise
 
 

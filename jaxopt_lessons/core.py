@@ -28,6 +28,7 @@ eval_params)`` instead of the pair, so that they can be found there.
 ``count``; for a state without a ``count`` one is kept beside it, in a ``ScheduledState``.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
@@ -107,7 +108,7 @@ class GradientTransformation(Value):
     def init(self, params: Params) -> State:
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.init(params)
             state = made.functions.init(params)
@@ -132,7 +133,7 @@ class GradientTransformation(Value):
           InputError: a tree, the state or an argument does not fit; the message names the stage and the leaf.
         """
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.update(updates, state, params, **extra)
             if not self._schedules():
@@ -148,7 +149,7 @@ class GradientTransformation(Value):
     def parts(self, state: State) -> tuple[Part, ...]:
         """The transformations inside this one with their states; none for one that is not made of others."""
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.parts(state)
             inner = state.inner if isinstance(state, ScheduledState) else state
@@ -157,7 +158,7 @@ class GradientTransformation(Value):
     def eval_params(self, state: State, params: Params) -> Params:
         """The weights to evaluate and to keep, where they are not those that are trained: averages, for instance."""
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.eval_params(state, params)
             if self._schedules():
@@ -222,6 +223,11 @@ class GradientTransformation(Value):
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
         return self._copy(**{name: numerics.as_float(value(count)) for name, value in self._schedules().items()})
+
+    def _stage(self, made: Any) -> contextlib.AbstractContextManager[None]:
+        """Errors inside begin with this name; that a preset is a chain does not stand in them, its user wrote none."""
+        is_chain = isinstance(made, GradientTransformation) and made.made_by(chain)
+        return _errors.stage(self.name, chain.__name__ if is_chain else None)
 
     def _finish(self, made: Any) -> Any:
         if isinstance(made, GradientTransformation):

@@ -106,7 +106,7 @@ def test_masks(mask, expected):
 def test_bad_masks(mask, message):
     params = {"a": jnp.ones(2), "b": jnp.ones(2)}
     tx = jl.adamw(0.1, mask=mask)
-    with pytest.raises(jl.InputError, match=f"adamw > chain > add_decayed_weights: .*{message}"):
+    with pytest.raises(jl.InputError, match=f"adamw > add_decayed_weights: .*{message}"):
         tx.update(params, tx.init(params), params)
 
 
