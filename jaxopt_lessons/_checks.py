@@ -255,6 +255,27 @@ def loss_value(value: Any) -> jax.Array:
     return jax.numpy.asarray(value)
 
 
+def scheduled(name: str, schedule: Callable[[Any], Any], count: Any) -> Any:
+    """What a schedule returns at ``count``; raises unless it is one real number: a model can be called too."""
+    try:
+        value = schedule(count)
+    except (InputError, jax.errors.JAXTypeError):
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} is called as a schedule, with the number of updates that were made, and raised "
+            f"{type(error).__name__}: {error}. It is {schedule!r}."
+        ) from error
+    dtype = np.dtype(float) if type(value) in (int, float) else getattr(value, "dtype", np.dtype(bool))
+    real = jax.numpy.issubdtype(dtype, np.floating) or jax.numpy.issubdtype(dtype, np.integer)
+    if not real or np.shape(value):
+        raise InputError(
+            f"{name} is called as a schedule, and must return one real number; got {describe(value)}. It is "
+            f"{schedule!r}."
+        )
+    return value
+
+
 def scalar_bool(name: str, value: Any) -> jax.Array:
     """What a function that decides returned, as an array; raises unless it is one bool."""
     array = jax.numpy.asarray(value)

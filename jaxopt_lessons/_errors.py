@@ -70,7 +70,8 @@ def keys_name(keys: Sequence[str]) -> str:
 def describe(leaf: Any) -> str:
     """``float32[3,4]`` for an array, the type's name for anything else."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        dtype = "float0" if leaf.dtype == jax.dtypes.float0 else leaf.dtype  # a structured one of NumPy
+        return f"{dtype}[{','.join(map(str, leaf.shape))}]"
     return f"{leaf!r} of type {type(leaf).__name__}"
 
 

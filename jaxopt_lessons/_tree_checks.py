@@ -134,6 +134,13 @@ def real_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     )
 
 
+def numbers_needed(leaf: Any) -> NoReturn:
+    raise InputError(
+        f"the state begins with the numbers of the parameters, and a leaf is a shape, {describe(leaf)}: for the shapes "
+        "of the state call jax.eval_shape(tx.init, params)."
+    )
+
+
 def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     raise InputError(
         f"at {path_name(path)!r} the parameter is {describe(leaf)} and cannot take a fractional update. Split the "

@@ -222,7 +222,8 @@ class GradientTransformation(Value):
 
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
-        return self._copy(**{name: numerics.as_float(value(count)) for name, value in self._schedules().items()})
+        now = {name: _checks.scheduled(name, value, count) for name, value in self._schedules().items()}
+        return self._copy(**{name: numerics.as_float(value) for name, value in now.items()})
 
     def _stage(self, made: Any) -> contextlib.AbstractContextManager[None]:
         """Errors inside begin with this name; that a preset is a chain does not stand in them, its user wrote none."""
