@@ -21,7 +21,9 @@ def different_trees(name: str, tree: Any, reference_name: str, reference: Any, *
     where, kind, other = _first_container(tree, reference)
     lost = [path for path in there if path not in here and (where is None or path[: len(where)] != where)]
     surplus = [path for path in here if path not in there and (where is None or path[: len(where)] != where)]
-    if not lost and not surplus and where is not None:
+    if not lost and not surplus:
+        if where is None:  # They have no leaves where they differ.
+            where, kind, other = _first_container(tree, reference, names_too=True)
         raise InputError(
             f"{name} and {reference_name} differ in structure: they have different containers. At "
             f"{path_name(where) if where else 'the top'} {name} has {kind} and {reference_name} has {other}."
@@ -52,8 +54,10 @@ def label_is_none(name: str, path: Sequence[Any]) -> NoReturn:
     raise InputError(f"{name} returned None for {path_name(path)!r}: every leaf needs a label.")
 
 
-def _first_container(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> tuple[tuple[Any, ...] | None, str, str]:
-    """The path to the first container that differs in more than what is in it, and both containers in words."""
+def _first_container(
+    tree: Any, reference: Any, path: tuple[Any, ...] = (), names_too: bool = False
+) -> tuple[tuple[Any, ...] | None, str, str]:
+    """The path to the first container that differs in more than the names in it, and both containers in words."""
     if jax.tree_util.all_leaves([tree]) or jax.tree_util.all_leaves([reference]):
         return None, "", ""
     if type(tree) is not type(reference):
@@ -61,10 +65,10 @@ def _first_container(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> t
     here, there = _children(tree), _children(reference)
     for key, child in here.items():
         if key in there and jax.tree.structure(child) != jax.tree.structure(there[key]):
-            found = _first_container(child, there[key], path + key)
+            found = _first_container(child, there[key], path + key, names_too)
             if found[0] is not None:
                 return found
-    if here.keys() == there.keys() and _around(tree) != _around(reference):
+    if (names_too or here.keys() == there.keys()) and _around(tree) != _around(reference):
         return path, str(_around(tree)), str(_around(reference))
     return None, "", ""
 

@@ -152,8 +152,7 @@ class GradientTransformation(Value):
         with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.parts(state)
-            inner = state.inner if isinstance(state, ScheduledState) else state
-            return tuple(made.functions.parts(inner)) if made.functions.parts else ()
+            return tuple(made.functions.parts(_own(made, state))) if made.functions.parts else ()
 
     def eval_params(self, state: State, params: Params) -> Params:
         """The weights to evaluate and to keep, where they are not those that are trained: averages, for instance."""
@@ -161,10 +160,11 @@ class GradientTransformation(Value):
         with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.eval_params(state, params)
+            own = _own(made, state)
             if self._schedules():
                 made = self.at(state.count)._make()
             if made.functions.eval_params is not None:
-                return made.functions.eval_params(state.inner if isinstance(state, ScheduledState) else state, params)
+                return made.functions.eval_params(own, params)
             for part in self.parts(state):
                 params = part.tx.eval_params(part.state, params)
             return params
@@ -267,6 +267,14 @@ def _as_functions(value: Any) -> Functions | None:
     if isinstance(value, tuple) and len(value) == 2 and callable(value[0]) and callable(value[1]):
         return Functions(*value)
     return None
+
+
+def _own(made: _Made, state: State) -> State:
+    """The state of the functions, without the count that may stand beside it; raises for one of another type."""
+    state = state.inner if isinstance(state, ScheduledState) else state
+    if made.state_type is not None and not isinstance(state, made.state_type):
+        _state_checks.wrong_state(made.state_type, state)
+    return state
 
 
 def _call(made: _Made, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:

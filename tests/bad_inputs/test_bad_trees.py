@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import CONTRACT, Case, rows
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxopt_lessons as jl
 from bad_inputs import bad_input
-from cases import CONTRACT, Case, rows
 
 
 def filled(*shape, seed=0, dtype=np.float32):
@@ -45,7 +45,7 @@ def refusal(case: Case, run, gradients, params, state=None) -> str:
     with pytest.raises(jl.InputError) as error:
         run(case.update(tx), gradients, state, params)
     message = str(error.value)
-    assert message.startswith(f"{tx.name}: ") or message.startswith(f"{tx.name} > "), message
+    assert message.startswith((f"{tx.name}: ", f"{tx.name} > ")), message
     return message
 
 
@@ -209,7 +209,7 @@ def test_wrong_dtypes_are_named_at_depth(case: Case, dtype, run):
         pytest.skip("an array of float0 gets no axis of examples")
     gradients = with_kernel(WRONG_DTYPES[dtype])
     if run is traced and dtype == "float0":
-        run = lambda update, gradients, state, params: jax.eval_shape(  # noqa: E731  # float0 is no argument of jit
+        run = lambda update, gradients, state, params: jax.eval_shape(  # float0 is no argument of jit
             lambda state, params: update(gradients, state, params), state, params
         )
     message = refusal(case, run, gradients, DEEP)
@@ -447,7 +447,7 @@ def test_a_module_of_numbers_chooses_no_leaves(name):
 LINEAR = eqx.nn.Linear(2, 1, key=jax.random.key(0))
 SCHEDULES = {
     "equinox": (LINEAR, "and raised ValueError: "),
-    "nnx": (nnx.Linear(2, 1, rngs=nnx.Rngs(0)), "and raised TypeError: "),
+    "nnx": (nnx.Linear(2, 1, rngs=nnx.Rngs(0)), "and raised Type"),  # or TypePromotionError
     "two arguments": (lambda params, leaf: True, "and raised TypeError: "),
     "vector": (lambda count: jnp.full(3, 0.1), "and must return one real number; got float32[3]"),
     "None": (lambda count: None, "and must return one real number; got None of type NoneType"),
@@ -504,7 +504,8 @@ def test_states_of_shapes_are_sharded_as_they_are(case: Case):
         assert jax.tree.structure(state) == jax.tree.structure(states[0])
         for leaf in jax.tree.leaves(state):
             if leaf.shape == (16, 2):
-                assert leaf.sharding.is_equivalent_to(SHARDED, 2)
+                assert leaf.sharding.mesh.axis_types == MESH.axis_types
+                assert leaf.sharding.spec[:1] == ("data",)
 
 
 # -- 37. the state of another optimizer -------------------------------------------------------------------------------
@@ -553,7 +554,7 @@ def test_the_state_of_another_optimizer_fits_or_is_refused_by_name(made, given, 
     with pytest.raises(jl.InputError) as error:
         run(given.update, params, state, params)
     message = str(error.value)
-    assert message.startswith(f"{given.name}: ") or message.startswith(f"{given.name} > ")
+    assert message.startswith((f"{given.name}: ", f"{given.name} > "))
     assert any(word in message for word in ("expected ", "differ in structure", "has no count"))
 
 
@@ -581,4 +582,4 @@ def test_the_state_of_other_parameters_is_refused_by_path(case: Case, other, run
     if fits or case.name == "flatten":  # nothing of the shape of the parameters is in it
         return
     message = refusal(case, run, params, params, state)
-    assert "'a'" in message or "'b/" in message or "'c/" in message or "b" in message
+    assert any(where in message for where in ("'a'", "'b/0'", "'b/1'", "'c/0'", "At the top ", "At b "))
