@@ -58,7 +58,8 @@ def _first_container(
     tree: Any, reference: Any, path: tuple[Any, ...] = (), names_too: bool = False
 ) -> tuple[tuple[Any, ...] | None, str, str]:
     """The path to the first container that differs in more than the names in it, and both containers in words."""
-    if jax.tree_util.all_leaves([tree]) or jax.tree_util.all_leaves([reference]):
+    absent = (tree is None or reference is None) and not names_too
+    if absent or jax.tree_util.all_leaves([tree]) or jax.tree_util.all_leaves([reference]):
         return None, "", ""
     if type(tree) is not type(reference):
         return path, _a(type(tree)), _a(type(reference))
