@@ -338,6 +338,10 @@ ALONG_AXES = {
 PER_LEAF = {
     "adafactor": "A leaf is factored along its two largest axes",
     "adam_mini": "each index of the last axis is a block",
+    "came": "averages (b2) of the means of s over the last axis and over the last but one",
+    "cautious": "mean over the leaf",
+    "mars": "the norm of the leaf",
+    "sm3": "for more axes one number for each index of each axis",
     "clip_by_block_rms": "leaf by leaf; keeps each leaf's direction",
     "scale_by_param_block_norm": "multiplication by the size of each leaf",
     "scale_by_param_block_rms": "multiplication by the size of each leaf",
