@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 from jaxopt_lessons import tree
@@ -191,6 +192,7 @@ def test_clip_by_global_norm_at_the_corners(max_norm, gradient, expected):
     np.testing.assert_allclose(tx.update(g, tx.init(g))[0], expected, rtol=1e-6)
 
 
+@bad_input(24)
 def test_complex_gradients_of_real_parameters_are_refused():
     with pytest.raises(jl.InputError, match=r"the gradient is complex64\[2\] and the parameter float32\[2\]"):
         jl.sgd(0.1).update(jnp.ones(2, jnp.complex64), jl.sgd(0.1).init(jnp.ones(2)), jnp.ones(2))
@@ -218,6 +220,7 @@ def test_apply_updates():
         jl.apply_updates(params, {**updates, "w": jnp.ones(())})
 
 
+@bad_input(26, 27)
 def test_python_and_numpy_leaves():
     tx = jl.adam(0.1)
     params = {"python": 1.0, "numpy": np.ones(2, np.float64)}
