@@ -233,8 +233,10 @@ def require(condition: bool, message: str | Callable[[], str]) -> None:
         raise ValueError(message() if callable(message) else message)
 
 
-def params_needed() -> NoReturn:
-    raise InputError("needs the parameters: call update(updates, state, params).")
+def params_needed(updates: Any) -> None:
+    """Raises, where ``params`` is None, unless None is what there is to update: a single leaf that a mask takes out."""
+    if updates is not None:
+        raise InputError("needs the parameters: call update(updates, state, params).")
 
 
 def missing_extra(name: str) -> NoReturn:
@@ -251,6 +253,27 @@ def loss_value(value: Any) -> jax.Array:
             f"{describe(value)}."
         )
     return jax.numpy.asarray(value)
+
+
+def scheduled(name: str, schedule: Callable[[Any], Any], count: Any) -> Any:
+    """What a schedule returns at ``count``; raises unless it is one real number: a model can be called too."""
+    try:
+        value = schedule(count)
+    except (InputError, jax.errors.JAXTypeError):
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} is called as a schedule, with the number of updates that were made, and raised "
+            f"{type(error).__name__}: {error}. It is {schedule!r}."
+        ) from error
+    dtype = np.dtype(float) if type(value) in (int, float) else getattr(value, "dtype", np.dtype(bool))
+    real = jax.numpy.issubdtype(dtype, np.floating) or jax.numpy.issubdtype(dtype, np.integer)
+    if not real or np.shape(value):
+        raise InputError(
+            f"{name} is called as a schedule, and must return one real number; got {describe(value)}. It is "
+            f"{schedule!r}."
+        )
+    return value
 
 
 def scalar_bool(name: str, value: Any) -> jax.Array:

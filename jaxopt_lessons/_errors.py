@@ -19,7 +19,7 @@ import jax
 class InputError(ValueError):
     """A tree, a state or an extra argument does not fit the transformation it was given to.
 
-    The message begins with the stage that refused it, outermost first: ``adamw > chain > scale_by_adam: ...``.
+    The message begins with the stage that refused it, outermost first: ``adamw > scale_by_adam: ...``.
     """
 
     def __init__(self, message: str, stages: tuple[str, ...] = ()):
@@ -32,12 +32,12 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Prefixes the errors raised inside with the name of the stage."""
+def stage(name: str, hidden: str | None = None) -> Iterator[None]:
+    """Prefixes the errors raised inside with the name of the stage, in the place of a stage ``hidden`` next to it."""
     try:
         yield
     except InputError as error:
-        error.stages = (name, *error.stages)
+        error.stages = (name, *error.stages[error.stages[:1] == (hidden,) :])
         raise
 
 
@@ -70,7 +70,8 @@ def keys_name(keys: Sequence[str]) -> str:
 def describe(leaf: Any) -> str:
     """``float32[3,4]`` for an array, the type's name for anything else."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        dtype = "float0" if leaf.dtype == jax.dtypes.float0 else leaf.dtype  # a structured one of NumPy
+        return f"{dtype}[{','.join(map(str, leaf.shape))}]"
     return f"{leaf!r} of type {type(leaf).__name__}"
 
 

@@ -319,7 +319,7 @@ def _beside(treedef: Any, updates: Updates, tree: PyTree) -> list[Any]:
     try:
         return treedef.flatten_up_to(tree)
     except (ValueError, TypeError, KeyError):
-        _tree_checks.different_trees("updates", updates, "state", tree)
+        _tree_checks.different_trees("updates", updates, "state", tree, beside=True)
 
 
 def _check_real(updates: Updates, targets: list[Any]) -> None:

@@ -15,6 +15,14 @@ def loss_function_expected(owner: str, value: Any) -> NoReturn:
     )
 
 
+def train_state_expected(owner: str, value: Any) -> NoReturn:
+    raise TypeError(f"{owner}: state must be made by init_state(params, step); got {describe(value)}.")
+
+
+def batches_expected(owner: str, value: Any) -> NoReturn:
+    raise TypeError(f"{owner}: batches must be made by minibatches; got {type(value).__name__}.")
+
+
 def not_traced(owner: str, *values: Any) -> None:
     """Raises if there is a tracer among the arguments of a function whose results are numbers on the host."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)):

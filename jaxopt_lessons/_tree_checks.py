@@ -9,24 +9,33 @@ import numpy as np
 from jaxopt_lessons._errors import InputError, describe, keys_name, path_name, some
 
 
-def different_trees(name: str, tree: Any, reference_name: str, reference: Any) -> NoReturn:
-    """Raises the first difference between the structures of two trees, by path."""
-    here = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    there = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(reference)}
-    missing = [path for path in there if path not in here]
-    extra = [path for path in here if path not in there]
-    if missing or extra:
-        parts = []
-        if missing:
-            parts.append(f"nothing at {some(missing)}, where {reference_name} has {describe(there[missing[0]])}")
-        if extra:
-            parts.append(f"{describe(here[extra[0]])} at {some(extra)}, where {reference_name} has nothing")
-        raise InputError(f"{name} and {reference_name} differ in structure. {name} has {'; and '.join(parts)}.")
+def different_trees(name: str, tree: Any, reference_name: str, reference: Any, *, beside: bool = False) -> NoReturn:
+    """Raises the first difference between the structures of two trees, by path.
+
+    With ``beside`` a leaf of the tree may face a small tree of the reference.
+    """
+    here = dict(jax.tree_util.tree_leaves_with_path(tree))
+    there = dict(jax.tree_util.tree_leaves_with_path(reference))
+    if beside:
+        there = {next((path[:i] for i in range(len(path)) if path[:i] in here), path): there[path] for path in there}
     where, kind, other = _first_container(tree, reference)
-    raise InputError(
-        f"{name} and {reference_name} differ in structure: they have the same leaves in different containers. At "
-        f"{where} {name} has {kind} and {reference_name} has {other}."
-    )
+    lost = [path for path in there if path not in here and (where is None or path[: len(where)] != where)]
+    surplus = [path for path in here if path not in there and (where is None or path[: len(where)] != where)]
+    if not lost and not surplus:
+        if where is None:  # They have no leaves where they differ.
+            where, kind, other = _first_container(tree, reference, names_too=True)
+        raise InputError(
+            f"{name} and {reference_name} differ in structure: they have different containers. At "
+            f"{path_name(where) if where else 'the top'} {name} has {kind} and {reference_name} has {other}."
+        )
+    parts = []
+    if lost:
+        paths = some(list(map(path_name, lost)))
+        parts.append(f"nothing at {paths}, where {reference_name} has {describe(there[lost[0]])}")
+    if surplus:
+        paths = some(list(map(path_name, surplus)))
+        parts.append(f"{describe(here[surplus[0]])} at {paths}, where {reference_name} has nothing")
+    raise InputError(f"{name} and {reference_name} differ in structure. {name} has {'; and '.join(parts)}.")
 
 
 def labels_differ(name: str, missing: Mapping[Any, Any], surplus: Mapping[Any, Any]) -> NoReturn:
@@ -45,18 +54,33 @@ def label_is_none(name: str, path: Sequence[Any]) -> NoReturn:
     raise InputError(f"{name} returned None for {path_name(path)!r}: every leaf needs a label.")
 
 
-def _first_container(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> tuple[str, str, str]:
-    def children(node: Any) -> list[tuple[tuple[Any, ...], Any]]:
-        found = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)[0]
-        return [] if len(found) == 1 and not found[0][0] else found
-
-    if type(tree) is type(reference):
-        for (key, child), (_, other) in zip(children(tree), children(reference), strict=False):
-            if jax.tree.structure(child) != jax.tree.structure(other):
-                return _first_container(child, other, path + key)
+def _first_container(
+    tree: Any, reference: Any, path: tuple[Any, ...] = (), names_too: bool = False
+) -> tuple[tuple[Any, ...] | None, str, str]:
+    """The path to the first container that differs in more than the names in it, and both containers in words."""
+    absent = (tree is None or reference is None) and not names_too
+    if absent or jax.tree_util.all_leaves([tree]) or jax.tree_util.all_leaves([reference]):
+        return None, "", ""
     if type(tree) is not type(reference):
-        return path_name(path), _a(type(tree)), _a(type(reference))
-    return path_name(path), str(jax.tree.structure(tree)), str(jax.tree.structure(reference))
+        return path, _a(type(tree)), _a(type(reference))
+    here, there = _children(tree), _children(reference)
+    for key, child in here.items():
+        if key in there and jax.tree.structure(child) != jax.tree.structure(there[key]):
+            found = _first_container(child, there[key], path + key, names_too)
+            if found[0] is not None:
+                return found
+    if (names_too or here.keys() == there.keys()) and _around(tree) != _around(reference):
+        return path, str(_around(tree)), str(_around(reference))
+    return None, "", ""
+
+
+def _children(node: Any) -> dict[tuple[Any, ...], Any]:
+    return dict(jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda child: child is not node))
+
+
+def _around(node: Any) -> Any:
+    """The structure of a container itself: with settings that are part of it, and the order of its keys."""
+    return jax.tree.structure(node, is_leaf=lambda child: child is not node)
 
 
 def _a(kind: type) -> str:
@@ -112,6 +136,13 @@ def real_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     raise InputError(
         f"at {path_name(path)!r} the parameter is {describe(leaf)}: every leaf must be real and floating point. Make "
         "real and imaginary parts leaves of their own, and take out what is not trained, with None in its place."
+    )
+
+
+def numbers_needed(leaf: Any) -> NoReturn:
+    raise InputError(
+        f"the state begins with the numbers of the parameters, and a leaf is a shape, {describe(leaf)}: for the shapes "
+        "of the state call jax.eval_shape(tx.init, params)."
     )
 
 

@@ -28,6 +28,7 @@ eval_params)`` instead of the pair, so that they can be found there.
 ``count``; for a state without a ``count`` one is kept beside it, in a ``ScheduledState``.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
@@ -107,7 +108,7 @@ class GradientTransformation(Value):
     def init(self, params: Params) -> State:
         """The state before the first update, for parameters of these shapes; reads no values of ``params``."""
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.init(params)
             state = made.functions.init(params)
@@ -132,7 +133,7 @@ class GradientTransformation(Value):
           InputError: a tree, the state or an argument does not fit; the message names the stage and the leaf.
         """
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.update(updates, state, params, **extra)
             if not self._schedules():
@@ -148,22 +149,22 @@ class GradientTransformation(Value):
     def parts(self, state: State) -> tuple[Part, ...]:
         """The transformations inside this one with their states; none for one that is not made of others."""
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.parts(state)
-            inner = state.inner if isinstance(state, ScheduledState) else state
-            return tuple(made.functions.parts(inner)) if made.functions.parts else ()
+            return tuple(made.functions.parts(_own(made, state))) if made.functions.parts else ()
 
     def eval_params(self, state: State, params: Params) -> Params:
         """The weights to evaluate and to keep, where they are not those that are trained: averages, for instance."""
         made = self._make()
-        with _errors.stage(self.name):
+        with self._stage(made):
             if isinstance(made, GradientTransformation):
                 return made.eval_params(state, params)
+            own = _own(made, state)
             if self._schedules():
                 made = self.at(state.count)._make()
             if made.functions.eval_params is not None:
-                return made.functions.eval_params(state.inner if isinstance(state, ScheduledState) else state, params)
+                return made.functions.eval_params(own, params)
             for part in self.parts(state):
                 params = part.tx.eval_params(part.state, params)
             return params
@@ -221,7 +222,13 @@ class GradientTransformation(Value):
 
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
-        return self._copy(**{name: numerics.as_float(value(count)) for name, value in self._schedules().items()})
+        now = {name: _checks.scheduled(name, value, count) for name, value in self._schedules().items()}
+        return self._copy(**{name: numerics.as_float(value) for name, value in now.items()})
+
+    def _stage(self, made: Any) -> contextlib.AbstractContextManager[None]:
+        """Errors inside begin with this name; that a preset is a chain does not stand in them, its user wrote none."""
+        is_chain = isinstance(made, GradientTransformation) and made.made_by(chain)
+        return _errors.stage(self.name, chain.__name__ if is_chain else None)
 
     def _finish(self, made: Any) -> Any:
         if isinstance(made, GradientTransformation):
@@ -260,6 +267,14 @@ def _as_functions(value: Any) -> Functions | None:
     if isinstance(value, tuple) and len(value) == 2 and callable(value[0]) and callable(value[1]):
         return Functions(*value)
     return None
+
+
+def _own(made: _Made, state: State) -> State:
+    """The state of the functions, without the count that may stand beside it; raises for one of another type."""
+    state = state.inner if isinstance(state, ScheduledState) else state
+    if made.state_type is not None and not isinstance(state, made.state_type):
+        _state_checks.wrong_state(made.state_type, state)
+    return state
 
 
 def _call(made: _Made, updates: Updates, state: State, params: Params | None, extra: dict[str, Any]) -> Any:

@@ -26,7 +26,7 @@ from typing import Any
 
 import jax
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _errors, _state_checks, numerics
 from jaxopt_lessons._named_parts import (
     Child,
     Numbering,
@@ -163,6 +163,9 @@ def _count_for(name: str, schedule: Any, made_of: list[Part]) -> Any:
     """The count at which the part that uses a schedule will use it next."""
     for part in made_of:
         if any(_holds(v, schedule) for v in part.tx.hyperparameters.values()):
+            if "count" not in getattr(part.state, "_fields", ()):
+                with _errors.stage(part.name):
+                    _state_checks.state_without_count([name], part.state)
             return part.state.count
     return _checks.schedule_without_count(name)
 

@@ -156,7 +156,7 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
     Array([1.3862944, 1.3862944], dtype=float32)
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    logits, labels = _as_float(logits), jnp.asarray(labels)
+    logits, labels = _as_float(name, "the logits", logits), _numbers(name, "labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"{name}: labels must be integers; got {_errors.describe(labels)}.")
     if not (isinstance(axis, int) and -logits.ndim <= axis < logits.ndim):
@@ -183,13 +183,25 @@ def smooth_labels(labels: Any, alpha: float) -> jax.Array:
     Array([0.05, 0.95], dtype=float32)
     """
     _checks.number("smooth_labels", "alpha", alpha, Range(0, 1))
-    labels = _as_float(labels)
+    labels = _as_float("smooth_labels", "labels", labels)
     return (1 - alpha) * labels + alpha / labels.shape[-1]
 
 
-def _as_float(x: Any) -> jax.Array:
-    x = jnp.asarray(x)
-    return x.astype(_leaf.compute_dtype(x.dtype))
+def _numbers(name: str, what: str, x: Any) -> jax.Array:
+    """An array of real numbers; raises for anything else, such as None, a dict, or complex numbers."""
+    try:
+        array = None if x is None or isinstance(x, (str, bytes)) else jnp.asarray(x)
+    except (TypeError, ValueError):
+        array = None
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if array is None or not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name}: {what} must be an array of real numbers; got {_errors.describe(x)}.")
+    return array
+
+
+def _as_float(name: str, what: str, x: Any) -> jax.Array:
+    array = _numbers(name, what, x)
+    return array.astype(_leaf.compute_dtype(array.dtype))
 
 
 def _same_shape(name: str, what: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]) -> None:
@@ -198,14 +210,14 @@ def _same_shape(name: str, what: str, shape: tuple[int, ...], other: str, expect
 
 
 def _pair(name: str, predictions: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
-    predictions, targets = _as_float(predictions), jnp.asarray(targets)
+    predictions, targets = _as_float(name, "the predictions", predictions), _numbers(name, "the targets", targets)
     _same_shape(name, "the targets", targets.shape, "the predictions", predictions.shape)
     return predictions, targets.astype(predictions.dtype)
 
 
 def _differences(name: str, predictions: Any, targets: Any) -> jax.Array:
     if targets is None:
-        return _as_float(predictions)
+        return _as_float(name, "the predictions", predictions)
     predictions, targets = _pair(name, predictions, targets)
     return predictions - targets
 

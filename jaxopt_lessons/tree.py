@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_lessons import _tree_checks
 from jaxopt_lessons._labels import label_leaves, mask_leaves, merge, named_leaves, pick, required_arguments
 from jaxopt_lessons._leaf import StateDtype, compute_dtype, dtype_of, is_complex, is_trainable, trainable
 from jaxopt_lessons._map_leaves import check_updates, map_leaves, sum_leaves
@@ -116,6 +117,8 @@ def copy_like(params: Params, dtype: Any = None) -> PyTree:
     def copy(leaf: Any) -> Any:
         if not is_trainable(leaf):
             return None
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            _tree_checks.numbers_needed(leaf)
         kept = jnp.dtype(dtype) if dtype is not None else compute_dtype(dtype_of(leaf))
         if is_complex(leaf):
             kept = jnp.dtype(jnp.complex128 if compute_dtype(kept) == jnp.float64 else jnp.complex64)

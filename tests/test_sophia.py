@@ -84,8 +84,8 @@ def test_what_is_missing_is_named(missing):
     arguments = {"params": params, "obj_fn": lambda p: jnp.sum(p**2)}
     del arguments[missing]
     expected = {
-        "obj_fn": r"sophia > chain > scale_by_sophia > hutchinson_estimator_diag_hessian: needs obj_fn: call update\(",
-        "params": r"sophia > chain > scale_by_sophia: needs the parameters: call update\(",
+        "obj_fn": r"sophia > scale_by_sophia > hutchinson_estimator_diag_hessian: needs obj_fn: call update\(",
+        "params": r"sophia > scale_by_sophia: needs the parameters: call update\(",
     }
     with pytest.raises(jl.InputError, match=expected[missing]):
         tx.update(params, tx.init(params), **arguments)

@@ -107,7 +107,7 @@ def test_masks(mask, expected):
 def test_bad_masks(mask, message):
     params = {"a": jnp.ones(2), "b": jnp.ones(2)}
     tx = jl.adamw(0.1, mask=mask)
-    with pytest.raises(jl.InputError, match=f"adamw > chain > add_decayed_weights: .*{message}"):
+    with pytest.raises(jl.InputError, match=f"adamw > add_decayed_weights: .*{message}"):
         tx.update(params, tx.init(params), params)
 
 
@@ -192,7 +192,7 @@ def test_clip_by_global_norm_at_the_corners(max_norm, gradient, expected):
     np.testing.assert_allclose(tx.update(g, tx.init(g))[0], expected, rtol=1e-6)
 
 
-@bad_input(54)
+@bad_input(24, 54)
 def test_complex_gradients_of_real_parameters_are_refused():
     with pytest.raises(jl.InputError, match=r"the gradient is complex64\[2\] and the parameter float32\[2\]"):
         jl.sgd(0.1).update(jnp.ones(2, jnp.complex64), jl.sgd(0.1).init(jnp.ones(2)), jnp.ones(2))
@@ -220,6 +220,7 @@ def test_apply_updates():
         jl.apply_updates(params, {**updates, "w": jnp.ones(())})
 
 
+@bad_input(26, 27)
 def test_python_and_numpy_leaves():
     tx = jl.adam(0.1)
     params = {"python": 1.0, "numpy": np.ones(2, np.float64)}

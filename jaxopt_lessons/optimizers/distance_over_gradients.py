@@ -79,6 +79,7 @@ def scale_by_distance_over_gradients(
     """
 
     def init(params: Params) -> ScaleByDistanceOverGradientsState:
+        init_params = tree.copy_like(params, param_dtype)
         zeros = tree.reduced_like(params, lambda leaf: tuple(range(jnp.ndim(leaf))))
         _, r = tree.map_leaves(
             first_distance_rule, tree.trainable(params), zeros, states_have_shape=False, reps_rel=reps_rel
@@ -86,14 +87,14 @@ def scale_by_distance_over_gradients(
         return ScaleByDistanceOverGradientsState(
             max_dist=r,
             grad_sum_of_squares=tree.reduced_like(params, lambda leaf: None),
-            init_params=tree.copy_like(params, param_dtype),
+            init_params=init_params,
         )
 
     def update(
         updates: Updates, state: ScaleByDistanceOverGradientsState, params: Params | None = None, **extra: Any
     ) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.init_params)
         updates, r, total = tree.map_leaves(
             layer_rule,

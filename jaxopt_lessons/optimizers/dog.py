@@ -80,20 +80,21 @@ def scale_by_dog(init_step: FirstGuess = ("heuristic", 1e-6), eps: NonNegativeOr
     kind, size = init_step
 
     def init(params: Params) -> DoGState:
+        init_params = tree.copy_like(params)
         r = 0 if kind == "learning_rate" else size
         if kind == "heuristic":
             norm, _ = tree.limited_norm(params)
             r = numerics.scalars(norm.dtype, size)[0] * (1 + norm)
         return DoGState(
             is_init_step=jnp.ones([], bool),
-            init_params=tree.copy_like(params),
+            init_params=init_params,
             max_dist=tree.scalar_like(params, r),
             sum_sq_norm_grads=tree.scalar_like(params, 0),
         )
 
     def update(updates: Updates, state: DoGState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.init_params)
         dtype = state.max_dist.dtype
         norm, factor = tree.limited_norm(updates)

@@ -20,6 +20,7 @@ Data in a file (``numpy.memmap``) stays there: ``fit`` and ``evaluate`` read the
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxopt_lessons import _checks, _data_checks, _errors, _training_checks
 from jaxopt_lessons.train import shuffle as shuffling
@@ -144,7 +146,7 @@ class Batches:
             _data_checks.on_the_host()
         if location.rows is not None:
             rows = location.rows
-            return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), self.data), location.mask
+            return jax.tree.map(lambda x: _rows_of(x, rows), self.data), location.mask
         if location.first is not None:
             first, size = location.first, self.tail if tail else self.batch_size or 0
             return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.data), None
@@ -243,6 +245,19 @@ def planned(owner: str, data: PyTree, batch_size: int | None, shuffle: bool, rem
 def is_plain(batch_size: int | None, shuffle: bool, remainder: str) -> bool:
     """Whether nothing was said of how to cut the data."""
     return batch_size is None and shuffle is True and remainder == "keep"
+
+
+def _rows_of(array: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows of an array; on explicit axes of a mesh they lie as the array does, or all on each device if they cannot."""
+    read = functools.partial(array.at[rows].get, mode="promise_in_bounds")
+    sharding = jax.typeof(array).sharding
+    if sharding.mesh.empty or AxisType.Explicit not in sharding.mesh.axis_types:
+        return read()
+    first, *others = sharding.spec
+    names = first if isinstance(first, tuple) else (first,)
+    parts = math.prod(sharding.mesh.shape[name] for name in names if name is not None)
+    spec = PartitionSpec(first if len(rows) % parts == 0 else None, *others)
+    return read(out_sharding=NamedSharding(sharding.mesh, spec))
 
 
 def _on_device(path: Any, leaf: Any) -> jax.Array:

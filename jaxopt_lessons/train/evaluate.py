@@ -77,7 +77,8 @@ def loss_to_measure(owner: str, loss_fn: Any, model_state: PyTree, policy: Any) 
     """The loss function that the arguments of a function that measures say; raises unless they go together."""
     if isinstance(loss_fn, Step) or not callable(loss_fn):
         _training_checks.loss_function_expected(owner, loss_fn)
-    _training_checks.stateful_loss(owner, signature_of(loss_fn), model_state is not None, "model_state=...")
+    stateful, switch = model_state is not None, "model_state=state.model_state"
+    _training_checks.stateful_loss(owner, signature_of(loss_fn), stateful, switch)
     return LossFunction(loss_fn, model_state is not None, as_policy(owner, policy))
 
 

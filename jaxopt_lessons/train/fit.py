@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _device_checks, _errors
+from jaxopt_lessons import _checks, _device_checks, _errors, _training_checks
 from jaxopt_lessons.train import compilation, interrupts
 from jaxopt_lessons.train.batches import minibatches
 from jaxopt_lessons.train.device_plan import DevicePlan
@@ -187,7 +187,7 @@ def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
     """Raises if what was given is something else that one may well try."""
     as_step("fit", step)
     if not isinstance(state, TrainState):
-        raise TypeError(f"fit: state must be made by init_state(params, step); got {_errors.describe(state)}.")
+        _training_checks.train_state_expected("fit", state)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if getattr(leaf, "dtype", None) in DOUBLES and jnp.result_type(float) != jnp.float64:
             raise _errors.InputError(

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _figure, numerics
+from jaxopt_lessons import _checks, _figure, _training_checks, numerics
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.kept import kept
@@ -125,7 +125,9 @@ def lr_find(
     True
     """
     if not isinstance(batches, Batches):
-        raise TypeError(f"lr_find: batches must be made by minibatches; got {type(batches).__name__}.")
+        _training_checks.batches_expected("lr_find", batches)
+    if not isinstance(state, TrainState):
+        _training_checks.train_state_expected("lr_find", state)
     if not isinstance(step, Step):
         raise TypeError(f"lr_find: step must be made by make_step; got {step!r}.")
     for name, value in (("low", low), ("high", high)):

@@ -226,7 +226,7 @@ def _weighted(name: str, value: Any, examples: int, mask: jax.Array | None) -> W
 
 
 def _as_real(name: str, value: Any) -> jax.Array:
-    if value is None or isinstance(value, (str, bytes, Mapping)):
+    if value is None or isinstance(value, (str, bytes, Mapping)) or _leaf.is_key(value):
         _training_checks.loss_type(name, value)
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):

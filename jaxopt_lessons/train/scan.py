@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks
+from jaxopt_lessons import _checks, _training_checks
 from jaxopt_lessons.train.batches import Batches, Location
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.types import PyTree
@@ -115,11 +115,16 @@ def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainS
       ``scan(state, batches) -> (state, metrics)``, with metrics of shape ``[length]``.
 
     Raises:
+      TypeError: from ``scan``, if the state was not made by ``init_state``, or the batches not by ``minibatches``.
       ValueError: from ``scan``, if the batches are of two sizes (remainder "keep"): one loop has one size.
     """
     length = _checks.whole("make_scan", "length", length, least=1)
 
     def scan(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+        if not isinstance(batches, Batches):
+            _training_checks.batches_expected("make_scan", batches)
+        if not isinstance(state, TrainState):
+            _training_checks.train_state_expected("make_scan", state)
         _checks.require(
             batches.tail == 0,
             lambda: (

@@ -79,13 +79,18 @@ def copied(tree: PyTree) -> PyTree:
 
 
 def _as_array(path: Any, leaf: Any) -> jax.Array:
-    if not isinstance(leaf, (bool, int, float, complex, np.ndarray, np.generic, jax.Array)):
+    numbers = isinstance(leaf, (np.ndarray, np.generic)) and _is_numeric(leaf.dtype)
+    if not numbers and not isinstance(leaf, (bool, int, float, complex, jax.Array)):
         raise TypeError(
             f"init_state: the leaf at {_errors.path_name(path)!r} is {_errors.describe(leaf)}, not an array. Keep "
             "functions and settings out of the state, with equinox.partition(model, equinox.is_array) for instance."
         )
     array = jnp.asarray(leaf)
     return array if _leaf.is_key(array) else array.astype(array.dtype)
+
+
+def _is_numeric(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, np.number) or dtype == np.bool_
 
 
 def _as_parameter(path: Any, leaf: Any) -> jax.Array:
@@ -102,8 +107,10 @@ def _as_key(key: Any) -> jax.Array:
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(int(key))
     if isinstance(key, jax.Array):
-        if _leaf.is_key(key):
+        if _leaf.is_key(key) and not key.shape:
             return key
         if key.dtype == jnp.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(key)
-    raise TypeError(f"key must be a whole number or a key made by jax.random.key; got {_errors.describe(key)}.")
+    raise TypeError(
+        f"init_state: key must be a whole number or a key made by jax.random.key; got {_errors.describe(key)}."
+    )

@@ -214,6 +214,8 @@ def make_step(
     scaling = policy if policy is not None and policy.loss_scale is not None else None
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, dict[str, jax.Array]]:
+        if not isinstance(state, TrainState):
+            _training_checks.train_state_expected("make_step", state)
         key = jax.random.fold_in(jax.random.fold_in(state.key, LOSS_STREAM), state.cursor)
         model_state = _model_state(state, mask) if stateful else None
         scale = _training_checks.kept_in_extras("make_step", "loss_scale", state.extras) if scaling else None
