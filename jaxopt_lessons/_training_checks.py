@@ -15,6 +15,13 @@ def loss_function_expected(owner: str, value: Any) -> NoReturn:
     )
 
 
+def step_in_place_of_loss(owner: str, step: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: loss_fn must be a function (params, batch) -> loss; got {step!r}, a step already. Its loss function "
+        "is step.loss_fn."
+    )
+
+
 def not_traced(owner: str, *values: Any) -> None:
     """Raises if there is a tracer among the arguments of a function whose results are numbers on the host."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)):
@@ -130,10 +137,10 @@ def unmasked_step() -> NoReturn:
     )
 
 
-def step_expected(owner: str, value: Any) -> NoReturn:
+def step_expected(owner: str, name: str, value: Any) -> NoReturn:
     raise TypeError(
-        f"{owner}: expected a step, made by make_step, or a function (state, batch) -> (state, metrics); got {value!r} "
-        f"of type {type(value).__name__}."
+        f"{owner}: {name} must be a step, made by make_step, or a function (state, batch) -> (state, metrics); got "
+        f"{value!r} of type {type(value).__name__}."
     )
 
 

@@ -38,7 +38,7 @@ def state_dict(tx: Any, state: State) -> dict[str, Any]:
     """
     leaves = jax.tree.leaves(state)
     result: dict[str, Any] = {}
-    for names, position in _named_positions(as_transformation("state_dict", tx), state):
+    for names, position in _named_positions(as_transformation("state_dict", "tx", tx), state):
         inside = result
         for name in names[:-1]:
             inside = inside.setdefault(name, {})
@@ -59,7 +59,7 @@ def load_state_dict(tx: Any, params: Params, state: Mapping[str, Any], *, cast: 
       InputError: entries are missing, surplus, or of another shape or dtype; one message lists all of them.
     """
     with _errors.stage("load_state_dict"):
-        tx = as_transformation("load_state_dict", tx)
+        tx = as_transformation("load_state_dict", "tx", tx)
         template = tx.init(params)
         expected = dict(_named_positions(tx, template))
         given = dict(_flat(state))

@@ -126,9 +126,9 @@ def _curves(thing: Any, quantity: str) -> Iterator[_Curve]:
     elif isinstance(thing, GradientTransformation):
         for name, argument, value in _hyperparameters(thing):
             if callable(value):
-                yield _Curve(name, argument, as_schedule("plot", value))
+                yield _Curve(name, argument, as_schedule("plot", argument, value))
     elif callable(thing):
-        schedule = as_schedule("plot", thing)
+        schedule = as_schedule("plot", quantity, thing)
         yield _Curve(schedule.name if schedule is thing else _show(thing), quantity, schedule)
     else:
         raise TypeError(f"plot: draws schedules and transformations, a list or a dict of them; got {thing!r}.")

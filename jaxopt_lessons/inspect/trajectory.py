@@ -143,7 +143,7 @@ def trajectory(
     >>> run.params.tolist(), run.updates.tolist(), run.losses.tolist()
     ([1.0, 0.5, 0.25, 0.125], [-0.5, -0.25, -0.125], [1.0, 0.25, 0.0625])
     """
-    step = as_step("trajectory", step)
+    step = as_step("trajectory", "step", step)
     if not isinstance(state, TrainState):
         raise TypeError(f"trajectory: state must be made by init_state; got one {type(state).__name__}.")
     _training_checks.not_traced("trajectory", state.cursor)

@@ -59,7 +59,7 @@ def convert_state(tx: Any, params: Params, state: State, *, count: int | None = 
       InputError: the two states are not those of the same optimizer and parameters; the message says what differs.
     """
     with _errors.stage("convert_state"):
-        tx = as_transformation("convert_state", tx)
+        tx = as_transformation("convert_state", "tx", tx)
         template = tx.init(params)
         leaves, treedef = jax.tree.flatten(template)
         ours = list(_our_records(Part(tx.name, tx, jax.tree.unflatten(treedef, range(len(leaves))))))

@@ -184,7 +184,7 @@ def fit(
 
 def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
     """Raises if what was given is something else that one may well try."""
-    as_step("fit", step)
+    as_step("fit", "step", step)
     if not isinstance(state, TrainState):
         raise TypeError(f"fit: state must be made by init_state(params, step); got {_errors.describe(state)}.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):

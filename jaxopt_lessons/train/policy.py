@@ -105,7 +105,7 @@ def _floating(value: Any) -> np.dtype:
     return compute
 
 
-def as_policy(owner: str, value: Any) -> Policy | None:
+def as_policy(owner: str, name: str, value: Any) -> Policy | None:
     """``value``, made a policy if it is a dtype or the name of one."""
     if value is None or isinstance(value, Policy):
         return value

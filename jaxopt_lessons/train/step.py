@@ -134,17 +134,25 @@ def step_factory(body: Callable[P, Any]) -> Callable[P, Step]:
     return value_factory(Step, body)
 
 
-def _parts(owner: str, value: Any) -> int | None:
-    return None if value is None else _checks.whole(owner, "accumulate", value, least=1)
+def _parts(owner: str, name: str, value: Any) -> int | None:
+    return None if value is None else _checks.whole(owner, name, value, least=1)
 
 
-def _norms(owner: str, value: Any) -> tuple[str, ...]:
-    return _checks.some_of(owner, "metrics", value, NORMS)
+def _norms(owner: str, name: str, value: Any) -> tuple[str, ...]:
+    return _checks.some_of(owner, name, value, NORMS)
+
+
+def _as_loss(owner: str, name: str, value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        _training_checks.loss_function_expected(owner, value)
+    if isinstance(value, Step):
+        _training_checks.step_in_place_of_loss(owner, value)
+    return value
 
 
 @step_factory
 def make_step(
-    loss_fn: Callable[..., Any],
+    loss_fn: Annotated[Callable[..., Any], Convert(_as_loss)],
     tx: Transformation,
     *,
     accumulate: Annotated[int | None, Convert(_parts)] = None,
@@ -206,8 +214,6 @@ def make_step(
     >>> float(state.params), float(state.model_state)
     (0.0, 1.0)
     """
-    if not callable(loss_fn):
-        _training_checks.loss_function_expected("make_step", loss_fn)
     _training_checks.stateful_loss("make_step", signature_of(loss_fn), stateful)
     of_batch = WholeBatch if accumulate in (None, 1) else functools.partial(InParts, accumulate)
     loss_function = LossFunction(loss_fn, stateful, policy)
@@ -280,12 +286,12 @@ def step_of(function: Callable[..., Any]) -> Any:
     return step
 
 
-def as_step(owner: str, value: Any) -> Step:
+def as_step(owner: str, name: str, value: Any) -> Step:
     """``value``, made a step if it is a function ``(state, batch) -> (state, metrics)``."""
     if isinstance(value, Step):
         return value
     if not callable(value):
-        _training_checks.step_expected(owner, value)
+        _training_checks.step_expected(owner, name, value)
     return step_of(value)
 
 

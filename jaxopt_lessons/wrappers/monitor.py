@@ -21,8 +21,8 @@ class MonitorState(NamedTuple):
     measure_states: dict[str, State]
 
 
-def _as_measures(owner: str, value: Any) -> dict[str, Any]:
-    return dict(_checks.by_label(owner, "measures", value))
+def _as_measures(owner: str, name: str, value: Any) -> dict[str, Any]:
+    return dict(_checks.by_label(owner, name, value))
 
 
 @gradient_transformation
