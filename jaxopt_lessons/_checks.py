@@ -285,14 +285,15 @@ def scalar_bool(name: str, value: Any) -> jax.Array:
     return array
 
 
-def whole(owner: str, name: str, value: Any, least: int | None = None) -> int:
-    """``value`` as an int; raises unless it is a whole number of at least ``least`` that a counter can hold."""
+def whole(owner: str, name: str, value: Any, least: int | None = None, most: int | None = 2**31 - 1) -> int:
+    """``value`` as an int; raises unless it is a whole number of at least ``least`` and at most ``most``: of what
+    a counter can count, if nothing else is said."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{owner}: {name} must be a whole number; got {value!r} of type {type(value).__name__}.")
     if least is not None and value < least:
         raise ValueError(f"{owner}: {name} must be at least {least}; got {value}.")
-    if abs(value) >= 2**31:
-        raise ValueError(f"{owner}: {name} must be below 2^31, as far as counters go; got {value}.")
+    if most is not None and abs(value) > most:
+        raise ValueError(f"{owner}: {name} must be at most {most}; got {value}.")
     return int(value)
 
 

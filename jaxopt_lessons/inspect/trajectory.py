@@ -156,7 +156,7 @@ def trajectory(
     keeps_opt_state = _checks.flag("trajectory", "opt_state", opt_state)
     batches = _planned(data, batch_size, shuffle, remainder)
     recorded = (state.params, state.opt_state if keeps_opt_state else None)
-    _check_memory(recorded, steps // every, every, _checks.whole("trajectory", "limit", limit, least=1))
+    _check_memory(recorded, steps // every, every, _checks.whole("trajectory", "limit", limit, least=1, most=None))
     leaves, structure = jax.tree.flatten(as_argument(step))
     program = _program(structure, steps // every, every, keeps_opt_state)
     last, (params, states), metrics, rates = program(leaves, state, batches)

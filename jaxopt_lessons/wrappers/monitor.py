@@ -22,7 +22,14 @@ class MonitorState(NamedTuple):
 
 
 def _as_measures(owner: str, name: str, value: Any) -> dict[str, Any]:
-    return dict(_checks.by_label(owner, name, value))
+    for label, measure in _checks.by_label(owner, name, value).items():
+        pair = isinstance(measure, tuple) and len(measure) == 2 and all(map(callable, measure))
+        if not pair and not callable(measure):
+            raise TypeError(
+                f"{owner}: {name}[{label!r}] must be a function, or a pair (init, update); got {measure!r} of type "
+                f"{type(measure).__name__}."
+            )
+    return dict(value)
 
 
 @gradient_transformation
