@@ -7,8 +7,7 @@ factory and the argument, and says what was expected and what came.
 """
 
 import math
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,9 +18,8 @@ from cases import CASES, Case
 
 import jaxopt_lessons as jl
 from bad_inputs import bad_input
-from jaxopt_lessons._checks import random_key, state_dtype
-from jaxopt_lessons.core import as_transformation
-from jaxopt_lessons.types import Chosen, Convert, Range
+from bad_inputs.wrong_values import BAD, OTHER_TYPES, kind_of, numbers_outside, takes_none
+from jaxopt_lessons.types import Range
 
 FACTORIES = list({case.name: case for case in reversed(CASES)}.values())[::-1]
 """One row for each public factory."""
@@ -73,43 +71,6 @@ def refused(case: Case, name: str, value: Any, error: type[Exception], *parts: s
 
 # -- hyperparameters --------------------------------------------------------------------------------------------------
 
-
-def numbers_outside(allowed: Range) -> dict[str, float]:
-    """Numbers that are not in a range, by what is wrong with them."""
-    bad = {"nan": math.nan, "minus infinity": -math.inf, "too large for a float": 10**400}
-    if allowed.finite:
-        bad["infinity"] = math.inf
-    if allowed.finite and not allowed.whole and allowed.high == math.inf:
-        bad["infinite in float32"] = 1e39
-    if allowed.low > -math.inf:
-        bad["below"] = allowed.low - 1
-    if not allowed.includes_low:
-        bad["at the open lower end"] = allowed.low
-        if allowed.low == 0:
-            bad["zero in float32"] = 1e-50
-    if allowed.high < math.inf:
-        bad["above"] = allowed.high + 1
-    if not allowed.includes_high and allowed.high < math.inf:
-        bad["at the open upper end"] = allowed.high
-        bad["rounded to the open upper end"] = float(np.nextafter(allowed.high, 0))
-    if allowed.whole:
-        bad["half a step"] = allowed.low + 0.5
-    return bad
-
-
-OTHER_TYPES = {
-    "text": "1e-3",
-    "list": [0.5],
-    "bool": True,
-    "numpy bool": np.bool_(True),
-    "complex": 0.5 + 0j,
-    "complex array": np.complex64(0.5),
-    "two numbers": np.array([0.5, 0.5]),
-    "bytes": b"0.5",
-    "dict": {"a": 0.5},
-    "class": float,
-}
-"""What is no number, by name."""
 
 OF_INPUT = {"text": 3, "list": 3, "bool": 16, "numpy bool": 16, "nan": 2, "infinity": 2, "minus infinity": 2}
 CLIPS = {"max_norm", "max_delta", "threshold", "clipping", "clipping_threshold", "clip_threshold", "l2_norm_clip"}
@@ -179,8 +140,7 @@ def test_what_is_no_number_is_refused(case: Case, name, value):
     [
         pytest.param(case, name, id=f"{case.name}-{name}")
         for case, name, _ in hyperparameters()
-        if parameters(case)[name].default is not None
-        and type(None) not in typing.get_args(parameters(case)[name].annotation)
+        if not takes_none(parameters(case)[name])
     ],
 )
 def test_none_is_refused_where_it_means_nothing(case: Case, name):
@@ -227,54 +187,6 @@ def test_a_whole_number_is_that_number(case: Case, name):
 
 # -- other arguments --------------------------------------------------------------------------------------------------
 
-
-NUMBERS = {"number": 0.5, "nan": math.nan}
-SWITCH = {**NUMBERS, "text": "yes", "two": 2, "none": None, "list": [True]}
-FUNCTION = {**NUMBERS, "text": "tanh", "none": None, "list": [abs], "bool": True}
-WORD = {**NUMBERS, "another word": "Nearest", "none": None, "list": ["hard"], "bool": True, "array": np.zeros(2)}
-DTYPE = {**NUMBERS, "text": "1e-3", "whole": jnp.int32, "name": "int8", "bool": True, "scalar": np.float32(1.0)}
-MASK = {**NUMBERS, "text": "**/bias", "whole": 1, "leaves": {"a": True, "b": 1}, "array": np.ones(2, bool)}
-OPTIMIZER = {**NUMBERS, "text": "adam", "none": None, "factory": jl.adam, "list": [jl.adam(0.1)], "function": abs}
-KEY = {**NUMBERS, "text": "0", "none": None, "bool": True, "keys": jax.random.split(jax.random.key(0)), "list": [0]}
-WHOLE = {**NUMBERS, "text": "1", "none": None, "bool": True, "list": [1], "three": 3.0}
-TEXT = {**NUMBERS, "none": None, "empty": "", "list": ["a"]}
-
-
-def kind_of(annotation: Any) -> str | None:
-    """What an argument that is no hyperparameter must be."""
-    found = _metadata(annotation, Convert)
-    if found is not None:
-        return {state_dtype: "dtype", as_transformation: "optimizer", random_key: "key"}.get(found.function)
-    if _metadata(annotation, Chosen) is not None:
-        return "mask"
-    kinds = [item for item in typing.get_args(annotation) if item is not type(None)]
-    if type(None) in typing.get_args(annotation) and len(kinds) == 1:
-        annotation = kinds[0]
-    if typing.get_origin(annotation) is typing.Literal:
-        return "word"
-    if typing.get_origin(annotation) is Callable:
-        return "function"
-    return {bool: "switch", int: "whole", str: "text"}.get(annotation)
-
-
-def _metadata(annotation: Any, kind: type) -> Any:
-    if typing.get_origin(annotation) is typing.Annotated:
-        return next((item for item in typing.get_args(annotation)[1:] if isinstance(item, kind)), None)
-    return next(filter(None, (_metadata(item, kind) for item in typing.get_args(annotation))), None)
-
-
-BAD = {
-    "switch": (SWITCH, TypeError, "must be True or False; got "),
-    "function": (FUNCTION, TypeError, "must be a function; got "),
-    "word": (WORD, ValueError, "must be one of '"),
-    "dtype": (DTYPE, TypeError, "must be a floating-point dtype, as jnp.bfloat16 is; got "),
-    "mask": (MASK, TypeError, "must be a tree of bools, a function "),
-    "optimizer": (OPTIMIZER, TypeError, "must be a gradient transformation, an (init, update) pair; got "),
-    "key": (KEY, TypeError, "must be a seed or one key of jax.random, such as jax.random.key(0); got "),
-    "whole": (WHOLE, TypeError, "must be a whole number; got "),
-    "text": (TEXT, TypeError, "must be text; got "),
-}
-"""Kind of argument: what it cannot be, the type of the error, and its words."""
 
 OTHERS: dict[str, dict[str, tuple[Any, type[Exception], str]]] = {
     "init_step": {
@@ -369,10 +281,7 @@ def bad_plain_arguments() -> list[Any]:
         elif (kind := kind_of(parameters(case)[name].annotation)) is not None:
             values, error, words = BAD[kind]
             for label, value in values.items():
-                takes_none = parameters(case)[name].default is None or type(None) in typing.get_args(
-                    parameters(case)[name].annotation
-                )
-                if value is not None or not takes_none:
+                if value is not None or not takes_none(parameters(case)[name]):
                     cases.append(pytest.param(case, name, value, error, words, id=f"{case.name}-{name}-{label}"))
     return cases
 
