@@ -218,6 +218,7 @@ def _axes(number: int, ax: Any, quantities: list[str]) -> tuple[Any, list[Any]]:
             number == 1,
             lambda: f"plot: there are schedules of {', '.join(quantities)}, for which one ax is too few; leave out ax.",
         )
+        _figure.are_axes(ax)
         return ax.figure, [ax]
     return _figure.new_figure(number)
 

@@ -275,13 +275,21 @@ def _measured_norms(names: Sequence[str], grads: Params, updates: Params, params
 @step_factory
 def step_of(function: Callable[..., Any]) -> Any:
     """A step from a plain function ``(state, batch, mask) -> (state, metrics)``, or without the mask."""
-    if tree.required_arguments(function) > 2 or "mask" in inspect.signature(function).parameters:
-        return function
+    masked = tree.required_arguments(function) > 2 or "mask" in inspect.signature(function).parameters
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> Any:
-        if mask is not None:
+        if mask is not None and not masked:
             _training_checks.unmasked_step()
-        return function(state, batch)
+        try:
+            result = function(state, batch, mask) if masked else function(state, batch)
+        except (TypeError, AttributeError) as error:
+            error.add_note(
+                "It came from a function that was given as a step and called as step(state, batch). A loss function is "
+                "made a step by make_step(loss_fn, tx)."
+            )
+            raise
+        _training_checks.step_result(function, result)
+        return result
 
     return step
 
@@ -292,6 +300,7 @@ def as_step(owner: str, name: str, value: Any) -> Step:
         return value
     if not callable(value):
         _training_checks.step_expected(owner, name, value)
+    _training_checks.step_arguments(owner, name, value, signature_of(value))
     return step_of(value)
 
 

@@ -134,6 +134,12 @@ class ReduceOnPlateau(Observer):
         if not isinstance(run.step, Value):
             raise TypeError(f"ReduceOnPlateau: needs a step that make_step made; got {run.step!r}.")
         found = list(_arguments(run.step, self.hyperparameter))
+        if not found and any(True for _ in _arguments(run.step, "init")):
+            raise TypeError(
+                f"ReduceOnPlateau: the optimizer is a pair of functions, in which no {self.hyperparameter} can be "
+                "replaced. Let jl.scale_by_learning_rate make the step: jl.chain(optax.scale_by_adam(), "
+                "jl.scale_by_learning_rate(0.1)), for instance."
+            )
         if len(found) != 1:
             run.step.replace(**{self.hyperparameter: 1.0})  # It says what is wrong: there is none, or several.
         if found[0] is None:
