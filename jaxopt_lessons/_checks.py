@@ -6,6 +6,7 @@ argument; tracers are let through. What does not fit ``update`` raises ``InputEr
 
 import difflib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -240,8 +241,8 @@ def whole_count(owner: str, count: Any) -> jax.Array:
     if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
         largest = np.iinfo(jax.numpy.result_type(int)).max
         count = min(max(int(count), -largest), largest)
-    dtype = jax.numpy.result_type(count)
-    if not jax.numpy.issubdtype(dtype, np.integer):
+    number = isinstance(count, (int, float, np.ndarray, np.generic, jax.Array, Tracer))
+    if not number or not jax.numpy.issubdtype(jax.numpy.result_type(count), np.integer):
         raise TypeError(f"{owner}: count must be a whole number of updates, an integer; got {describe(count)}.")
     count = jax.numpy.asarray(count)
     if count.dtype == np.int64:
@@ -309,6 +310,12 @@ def text(owner: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{owner}: {name} must be text; got {value!r} of type {type(value).__name__}.")
     return value
+
+
+def path(owner: str, name: str, value: Any) -> None:
+    """Raises unless ``value`` is the path of a file or a directory."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise TypeError(f"{owner}: {name} must be a path; got {value!r} of type {type(value).__name__}.")
 
 
 def mask(owner: str, name: str, value: Any) -> Any:

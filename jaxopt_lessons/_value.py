@@ -229,7 +229,7 @@ class _Specification:
             return check(owner, name, value)
         if isinstance(value, list) and _is_child(value, allowed is not None):
             value = tuple(value)
-        if isinstance(value, (dict, list)):
+        if isinstance(value, (dict, list)) and _container(parameter.annotation) is not Mapping:
             value = jax.tree.map(lambda leaf: leaf, value)  # The caller may change what he gave us.
         if allowed is None:
             return value

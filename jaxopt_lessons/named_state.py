@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _errors, _state_checks
+from jaxopt_lessons import _checks, _errors, _state_checks
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation
 from jaxopt_lessons.types import Params, PyTree, State
 
@@ -60,6 +60,11 @@ def load_state_dict(tx: Any, params: Params, state: Mapping[str, Any], *, cast: 
     """
     with _errors.stage("load_state_dict"):
         tx = as_transformation("load_state_dict", "tx", tx)
+        cast = _checks.flag("load_state_dict", "cast", cast)
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"load_state_dict: state must be the dict that state_dict returned; got one {type(state).__name__}."
+            )
         template = tx.init(params)
         expected = dict(_named_positions(tx, template))
         given = dict(_flat(state))

@@ -89,7 +89,7 @@ def cosine_decay_restarts(
             over = elapsed >= length
             elapsed, cycle = jnp.where(over, elapsed - length, elapsed), cycle + over.astype(cycle.dtype)
             longer = jnp.where(length > largest // t_mul, largest, length * t_mul)
-            length, exact = jnp.where(over, longer, length), jnp.where(over, exact * t_mul, exact)
+            length, exact = jnp.where(over, longer, length), jnp.where(over, exact * numerics.as_float(t_mul), exact)
         peak = init_value * jnp.power(m_mul, numerics.as_float(cycle))
         return peak * ((1 - alpha) * half_cosine(numerics.ratio(elapsed, exact)) + alpha)
 

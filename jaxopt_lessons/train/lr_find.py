@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _figure, numerics
+from jaxopt_lessons import _checks, _figure, _training_checks, numerics
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.programs import as_argument
@@ -127,6 +127,7 @@ def lr_find(
         raise TypeError(f"lr_find: batches must be made by minibatches; got {type(batches).__name__}.")
     if not isinstance(step, Step):
         raise TypeError(f"lr_find: step must be made by make_step; got {step!r}.")
+    _training_checks.made_by("lr_find", "state", state, TrainState, "init_state")
     for name, value in (("low", low), ("high", high)):
         _checks.number("lr_find", name, value, Range(0, includes_low=False))
     _checks.require(low < high, lambda: f"lr_find: low must be below high; got {low} and {high}.")

@@ -106,4 +106,6 @@ def _as_key(key: Any) -> jax.Array:
             return key
         if key.dtype == jnp.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(key)
-    raise TypeError(f"key must be a whole number or a key made by jax.random.key; got {_errors.describe(key)}.")
+    raise TypeError(
+        f"init_state: key must be a whole number or a key made by jax.random.key; got {_errors.describe(key)}."
+    )

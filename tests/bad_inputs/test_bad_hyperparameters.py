@@ -368,26 +368,29 @@ TRAINS = [case for case in FACTORIES if (r := ranges(case).get("learning_rate"))
 @bad_input(4)
 @pytest.mark.parametrize("case", TRAINS, ids=lambda case: case.name)
 def test_a_learning_rate_of_0_moves_nothing(case: Case):
-    """Not by one bit, in three steps, without weight decay; and with another learning rate it moves."""
+    """Not by one bit, in eight steps, without weight decay; and with another learning rate it moves."""
     off = {"weight_decay": 0.0} if "weight_decay" in named(case) else {}
+    if "madgrad" in case.name:
+        off["eps"] = 0.0  # which is added to the learning rate
     params = {"w": jnp.array([[0.3, -1.7], [2.5, 1e-3]]), "b": jnp.array([0.1, -7.0, 33.0])}
     grads = jax.tree.map(lambda p: 0.7 * p + 0.1, params)
 
     def moved(tx):
         @jax.jit
         def run(params):
-            state = tx.init(params)
-            for _ in range(3):
+            def step(_, now):
+                params, state = now
                 updates, state = case.update(tx)(grads, state, params)
-                params = jl.apply_updates(params, updates)
-            return params
+                return jl.apply_updates(params, updates), state
+
+            return jax.lax.fori_loop(0, 8, step, (params, tx.init(params)))[0]
 
         return run(params)
 
-    still = moved(built(case, learning_rate=0.0, **off))
+    still = moved(built(case, **off).replace(learning_rate=0.0))
     for leaf, before in zip(jax.tree.leaves(still), jax.tree.leaves(params), strict=True):
         assert np.asarray(leaf).tobytes() == np.asarray(before).tobytes()
-    ran = moved(built(case, learning_rate=0.5, **off))
+    ran = moved(built(case, **off).replace(learning_rate=0.5))
     assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(ran), jax.tree.leaves(params), strict=True))
 
 
@@ -428,7 +431,7 @@ def test_nesterov_without_momentum_is_refused(case: Case):
     ids=str,
 )
 def test_rprop_on_the_wrong_side_of_1_is_refused(name, changes, message):
-    with pytest.raises(ValueError, match=f"^{name}: {message}"):
+    with pytest.raises(ValueError, match=f"^(scale_by_)?{name.removeprefix('scale_by_')}: {message}"):
         getattr(jl, name)(**{"learning_rate": 0.1, **changes})
 
 

@@ -27,11 +27,20 @@ COMBINATORS: dict[str, dict[str, Any]] = {
     "stretch_schedule": {"inner": LINE, "to": 3, "per": 2},
     "repeat_schedule": {"inner": LINE, "every": 6, "times": 2},
 }
-ARGUMENTS = {row.name: {**row.others, **row.arguments} for row in reversed(ROWS)} | COMBINATORS
-"""A call of each public schedule; of a schedule with modes, that of its first row."""
 
-ARGUMENTS["wsd_schedule"] |= {"exponent": 1.2}
-WORDS = {"interpolate_type", "cooldown", "mode"}
+
+def calls() -> dict[str, dict[str, Any]]:
+    """A call of each public schedule with all its arguments; of a schedule with modes, in that of its first row."""
+    found: dict[str, dict[str, Any]] = {}
+    for attribute in ("others", "arguments"):
+        for row in reversed(ROWS):
+            found.setdefault(row.name, {}).update(getattr(row, attribute))
+    for name in ("linear_onecycle_schedule", "linear_onecycle_momentum_schedule"):
+        found[name] |= {"pct_start": 0.25, "pct_final": 0.75}
+    return found | COMBINATORS
+
+
+ARGUMENTS = calls()
 
 
 def specification(name: str) -> Any:
@@ -115,7 +124,7 @@ def test_what_is_no_number_is_refused(name, argument, value):
     refused(name, argument, inside(name, argument, value), TypeError, f"must be {allowed}", "; got ")
 
 
-KINDS = ("schedule", "switch", "word")
+KINDS = ("schedule", "switch", "word", "text")
 
 
 @pytest.mark.parametrize(
@@ -168,12 +177,9 @@ def test_the_cycles_of_sgdr_are_a_list_of_dicts(bad):
         (lambda: jl.warmup_cosine_decay_schedule(0.0, 0.1, 5, 5), "warmup_cosine_decay_schedule: .*warmup_steps"),
         (
             lambda: jl.sgdr_schedule([{"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 5, "decay_steps": 5}]),
-            "warmup_steps",
+            "warmup_cosine_decay_schedule: .*warmup_steps",
         ),
-        (lambda: jl.cosine_onecycle_schedule(1, 0.1), r"cosine_onecycle_schedule: .*must increase"),
-        (lambda: jl.linear_onecycle_schedule(2, 0.1), r"linear_onecycle_schedule: .*must increase"),
         (lambda: jl.linear_onecycle_schedule(10, 0.1, 0.9, 0.3), r"linear_onecycle_schedule: .*must increase"),
-        (lambda: jl.join_schedules([LINE, 0.1], [3]), "join_schedules: linear_schedule runs for 3 updates, and would"),
         (lambda: LINE.then(0.1, at=3), "then_schedule: linear_schedule takes 6 updates, not 3"),
         (lambda: jl.constant_schedule(0.1).then(0.2), "then_schedule: constant_schedule has no end of its own"),
         (lambda: jl.constant_schedule(0.1).repeat(), "repeat_schedule: constant_schedule has no end of its own"),
@@ -228,10 +234,6 @@ def test_a_mapping_of_boundaries_has_no_order(kind):
     make = getattr(jl, kind)
     assert make(*first, {0: 1.0, 7: 0.5, 3: 0.25}) == make(*first, {0: 1.0, 3: 0.25, 7: 0.5})
     assert float(make(*first, {0: 1.0, 7: 0.5, 3: 0.25})(3)) == (0.25 if kind == "manual_schedule" else 0.125)
-
-
-def whole(value: Any) -> bool:
-    return isinstance(value, float)
 
 
 @bad_input(15)

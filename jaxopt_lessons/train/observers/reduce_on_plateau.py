@@ -19,7 +19,7 @@ from jaxopt_lessons._value import Value, values_inside
 from jaxopt_lessons.schedules.combinators import multiply_schedules
 from jaxopt_lessons.schedules.schedule import Schedule
 from jaxopt_lessons.train.observers import monitor as monitors
-from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.types import Range
 
@@ -86,6 +86,8 @@ class ReduceOnPlateau(Observer):
     def __post_init__(self) -> None:
         owner = "ReduceOnPlateau"
         monitors.check_monitor(owner, self.monitor, self.mode)
+        check_times(owner, self)
+        _checks.text(owner, "hyperparameter", self.hyperparameter)
         _checks.number(owner, "factor", self.factor, Range(0, 1, includes_low=False, includes_high=False))
         _checks.whole(owner, "patience", self.patience, least=1)
         _checks.number(owner, "min_delta", self.min_delta, Range(0))
