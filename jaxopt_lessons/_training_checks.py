@@ -170,8 +170,8 @@ def step_arguments(owner: str, name: str, function: Any, parameters: Mapping[str
     rest = inspect.Parameter.VAR_POSITIONAL in kinds
     if len(required) > 3 or (len(positional) < 2 and not rest):
         raise TypeError(
-            f"{owner}: {name} must be a function (state, batch) -> (state, metrics); the arguments of {function!r} are "
-            f"({', '.join(parameters)})."
+            f"{owner}: {name} must be a function (state, batch) -> (state, metrics); got {function!r}, whose arguments "
+            f"are ({', '.join(parameters)})."
         )
 
 

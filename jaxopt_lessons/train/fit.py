@@ -224,6 +224,9 @@ def _validation(
     if val is None:
         _checks.require(loss_fn is None and batch_size is None, "fit: val_loss_fn or val_batch_size without val.")
         return None
+    batch_size = None if batch_size is None else _checks.whole("fit", "val_batch_size", batch_size, least=1)
+    if loss_fn is not None:
+        _checks.function("fit", "val_loss_fn", loss_fn)
     measured = loss_fn if loss_fn is not None else getattr(step, "loss_fn", None)
     if measured is None:
         raise ValueError("fit: a step that make_step did not make has no loss to validate with; say val_loss_fn=...")

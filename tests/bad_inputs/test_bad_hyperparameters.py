@@ -7,54 +7,19 @@ factory and the argument, and says what was expected and what came.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, Case
+from cases import Case
 
 import jaxopt_lessons as jl
 from bad_inputs import bad_input
+from bad_inputs.factories import FACTORIES, built, named, owner, parameters, ranges
 from bad_inputs.wrong_values import BAD, OTHER_TYPES, kind_of, numbers_outside, takes_none
 from jaxopt_lessons.types import Range
-
-FACTORIES = list({case.name: case for case in reversed(CASES)}.values())[::-1]
-"""One row for each public factory."""
-
-
-def parameters(case: Case) -> Mapping[str, Any]:
-    return case.factory._specification.parameters
-
-
-def ranges(case: Case) -> Mapping[str, Range | None]:
-    return case.factory._specification.ranges
-
-
-def owner(case: Case) -> str:
-    """The name in errors: multi_transform is optax's other name of partition."""
-    return case.factory._specification.body.__name__
-
-
-def named(case: Case) -> list[str]:
-    """The arguments of a factory but for ``*transforms``."""
-    return [name for name, p in parameters(case).items() if p.kind is not p.VAR_POSITIONAL]
-
-
-def built(case: Case, **changes: Any) -> jl.GradientTransformation:
-    """The factory called with all arguments of its row, some changed."""
-    args, kwargs = [], {}
-    for name, value in {**case.make().arguments, **changes}.items():
-        kind = parameters(case)[name].kind
-        if kind is kind.VAR_POSITIONAL:
-            args += value
-        elif kind is kind.POSITIONAL_ONLY:
-            args.append(value)
-        else:
-            kwargs[name] = value
-    return case.factory(*args, **kwargs)
 
 
 def refused(case: Case, name: str, value: Any, error: type[Exception], *parts: str) -> None:

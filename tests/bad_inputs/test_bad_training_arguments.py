@@ -5,6 +5,7 @@ list, a bool, None or an object. What an argument takes is said in the table; al
 names the function and the argument and says what came, not by one from inside of JAX, NumPy or Python.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -131,17 +132,22 @@ CALLS = {
         {
             "step": "",
             "state": "",
-            "data": "",
+            "data": "object",
             "batch_size": WHOLE + " none",
             "epochs": FROM_0 + " none",
             "chunk_steps": WHOLE + " none",
             "shuffle": SWITCH,
             "remainder": "",
             "observers": "",
-            "validation": "none",
             "plan": "none",
             "resume": SWITCH,
         },
+    ),
+    "fit steps": Call(jl.fit, {"step": STEP, "state": STATE, "data": X, "steps": 1}, {"steps": FROM_0 + " none"}),
+    "fit val": Call(
+        jl.fit,
+        {"step": STEP, "state": STATE, "data": X, "steps": 1, "val": X, "val_batch_size": 4, "val_loss_fn": loss},
+        {"val_batch_size": WHOLE + " none", "val_loss_fn": "none object"},
     ),
     "evaluate": Call(
         jl.evaluate,
@@ -309,7 +315,7 @@ CALLS = {
             "remainder": "",
             "every": WHOLE,
             "opt_state": SWITCH,
-            "limit": "",
+            "limit": WHOLE,
         },
     ),
     "landscape": Call(
@@ -362,6 +368,57 @@ CALLS = {
 """A call of each function."""
 
 
+NOT_TRIED = {
+    "agree": "takes what bool() takes, on every process",
+    "is_main": "has no arguments",
+    "apply_updates": "takes two trees: tests/test_tree.py",
+    "init_empty_state": "its argument does not matter",
+    "global_norm": "takes a tree",
+    "scale_gradient": "takes an array, and a number that is checked as a hyperparameter: tests/test_elementwise.py",
+    "gradient_transformation": "takes a function: tests/test_value.py",
+    "schedule": "takes a function: tests/schedules",
+    "skip_large_updates": "is called by MultiSteps",
+    "skip_not_finite": "is called by MultiSteps",
+    "incremental_update": "takes trees: tests/wrappers",
+    "periodic_update": "takes trees: tests/wrappers",
+    "per_example_global_norm_clip": "takes trees: tests/test_noise.py",
+    "per_example_layer_norm_clip": "takes trees: tests/test_noise.py",
+    "equinox_loss": "takes a module: tests/test_interop.py",
+    "nnx_loss": "takes a module: tests/test_interop.py",
+    "optuna_sweep": "takes a study of optuna: tests/train/test_optuna.py",
+    "Observer": "is derived from",
+}
+"""Public functions that are not in the table, and why."""
+
+
+def public_functions() -> set[str]:
+    """The functions and observers of the library, without factories of transformations and schedules."""
+    found = set()
+    for module in (jl, jl.inspect, jl.testing):
+        for name, thing in vars(module).items():
+            kind = getattr(getattr(thing, "_specification", None), "kind", None)
+            is_factory = kind in (jl.Schedule, jl.GradientTransformation) or "MultiSteps" in name
+            is_public = not name.startswith("_") and getattr(thing, "__module__", "").startswith("jaxopt_lessons")
+            is_observer = isinstance(thing, type) and issubclass(thing, jl.Observer)
+            if is_public and not is_factory and (inspect.isfunction(thing) or is_observer):
+                found.add(name)
+    return found
+
+
+def test_every_public_function_is_tried():
+    tried_too = {name.split()[0] for name in CALLS} & public_functions()
+    assert public_functions() - tried_too == set(NOT_TRIED)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_argument_of_a_call_exists(name):
+    call = CALLS[name]
+    if name != "grid":
+        inspect.signature(call.function).bind_partial(
+            **call.arguments, **dict.fromkeys(call.takes.keys() - call.arguments.keys())
+        )
+
+
 def tried() -> list[tuple[str, str, str]]:
     return [
         (name, argument, kind)
@@ -391,7 +448,7 @@ OF_INPUT = {"nan": [2], "text": [3], "list": [3], "bool": [16]}
 def test_wrong_arguments_are_refused_by_name(name, argument, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call = CALLS[name]
-    with pytest.raises(Exception) as caught:
+    with pytest.raises((Exception,)) as caught:
         call.function(**{**call.arguments, argument: WRONG[kind]})
     text = str(caught.value)
     assert type(caught.value) in (TypeError, ValueError, jl.InputError), f"{type(caught.value).__name__}: {text}"
@@ -401,4 +458,157 @@ def test_wrong_arguments_are_refused_by_name(name, argument, kind, tmp_path, mon
     owners += [f"grid of {name}" for name in ("sgd", "object")]
     assert any(text.startswith(f"{owner}: ") for owner in owners), text
     assert argument in text, text
-    assert "got " in text or argument in ("data", "metrics", "except_"), text
+    assert "got " in text or argument in ("data", "metrics", "metric", "except_"), text
+
+
+RUNS = {
+    "fit": lambda step: jl.fit(step, STATE, X, epochs=1),
+    "trajectory": lambda step: jl.inspect.trajectory(step, STATE, X, 2),
+}
+
+
+# -- arguments that have changed places, and others of the wrong kind -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: jl.make_step(jl.sgd(0.1), loss), r"make_step: loss_fn must be a function \(params, batch\) -> loss"),
+        (
+            lambda: jl.make_step(STEP, jl.sgd(0.1)),
+            r"make_step: loss_fn .* a step already\. Its loss .* step\.loss_fn\.$",
+        ),
+        (lambda: jl.init_state(jl.sgd(0.1), PARAMS), "init_state: tx must be a gradient transformation"),
+        (lambda: jl.fit(STATE, STEP, X, epochs=1), "fit: step must be a step, made by make_step"),
+        (lambda: jl.fit(STEP, X, STATE, epochs=1), "fit: state must be made by init_state"),
+        (lambda: jl.evaluate(0.0, loss, X), r"evaluate: loss_fn must be a function \(params, batch\) -> loss"),
+        (lambda: jl.lr_find(STATE, STEP, BATCHES), "lr_find: step must be made by make_step"),
+        (lambda: jl.lr_find(STEP, BATCHES, STATE), "lr_find: batches must be made by minibatches"),
+        (lambda: jl.make_scan(3, STEP), "make_scan: step must be a step, made by make_step"),
+        (lambda: jl.make_epoch(BATCHES, STEP), "make_epoch: step must be a step, made by make_step"),
+        (lambda: jl.make_scan(STEP, 2)(BATCHES, STATE), "make_scan: state must be made by init_state"),
+        (lambda: jl.make_scan(STEP, 2)(STATE, X), "make_scan: batches must be made by minibatches"),
+        (lambda: jl.make_epoch(STEP, BATCHES)(X), "make_epoch: state must be made by init_state"),
+        (lambda: jl.sweep({"rate": [0.1]}, lane), "sweep: "),
+        (lambda: jl.with_plan(jl.make_plan(MESH), STEP), "with_plan: step must be a step, made by make_step"),
+        (lambda: jl.hyperparams((), jl.sgd(0.1)), "hyperparams: tx must be a gradient transformation"),
+        (lambda: jl.save(PARAMS, "a"), "save: directory must be a path; got {"),
+        (lambda: jl.inspect.trajectory(STATE, STEP, X), "trajectory: step must be a step, made by make_step"),
+        (lambda: jl.inspect.landscape(0.0, loss, X), "landscape: loss_fn must be a function"),
+        (lambda: jl.explain(PARAMS, jl.sgd(0.1)), "explain: tx must be a gradient transformation"),
+        (lambda: jl.Every(), "Every: say one of steps, epochs and seconds; got none"),
+        (lambda: jl.Every(steps=1, epochs=1), "Every: say one of steps, epochs and seconds; got steps and epochs"),
+        (lambda: jl.fit(STEP, STATE, X), r"fit: say either epochs=\.\.\. or steps=\.\.\., and not both"),
+        (lambda: jl.fit(STEP, STATE, X, epochs=1, steps=1), r"fit: say either epochs=\.\.\. or steps=\.\.\."),
+    ],
+)
+def test_arguments_that_have_changed_places_are_named(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (
+            lambda state: state,
+            TypeError,
+            r"step must be a function \(state, batch\) -> .*, whose arguments are \(state\)",
+        ),
+        (lambda a, b, c, d: a, TypeError, r"step must be .*, whose arguments are \(a, b, c, d\)"),
+        (
+            lambda state, batch: None,
+            jl.InputError,
+            r"the step <lambda> must return \(state, dict of metrics\); got NoneType",
+        ),
+        (lambda state, batch: state.params, jl.InputError, r"must return \(state, dict of metrics\); got \w*Tracer"),
+        (
+            lambda state, batch: (state, 1.0),
+            jl.InputError,
+            r"must return .*; got TrainState, float\. A loss function is",
+        ),
+        (lambda state, batch: (state, {}, 1), jl.InputError, r"must return .*; got TrainState, dict, int\. A loss"),
+    ],
+)
+@pytest.mark.parametrize("run", RUNS)
+def test_functions_that_are_no_step_are_named(run, function, error, message):
+    with pytest.raises(error, match=message):
+        RUNS[run](function)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_loss_function_in_the_place_of_a_step_gets_a_note(run):
+    with pytest.raises(TypeError, match="unsupported operand") as caught:
+        RUNS[run](loss)
+    assert caught.value.__notes__[0] == (
+        "It came from a function that was given as a step and called as step(state, batch). A loss function is made a "
+        "step by make_step(loss_fn, tx)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda w, x: jnp.sum(x > w), "int32"),
+        (lambda w, x: x > w, "bool"),
+        (lambda w, x: (jnp.sum(x > w), {"mean": w}), "int32"),
+        (lambda w, x: jl.Weighted(jnp.sum(x > w), jnp.float32(8)), "int32"),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [None, 2])
+def test_a_loss_without_a_derivative_is_refused(function, kind, accumulate):
+    step = jl.make_step(function, jl.sgd(0.1), accumulate=accumulate)
+    with pytest.raises(jl.InputError, match=f"the loss must be floating point to have a derivative; got {kind}\\."):
+        step(jl.init_state(0.0, step), X)
+    assert jl.evaluate(function, 3.5, X)["loss"] > 0, "it may be measured"
+
+
+def test_float64_without_x64_is_refused():
+    message = "^Policy: compute cannot be float64 while JAX calculates in float32; switch x64 on first"
+    for make in (lambda: jl.Policy("float64"), lambda: jl.make_step(loss, jl.sgd(0.1), policy="float64")):
+        with pytest.raises(ValueError, match=message):
+            make()
+    with jax.enable_x64(True):
+        assert jl.Policy("float64").compute == np.float64
+
+
+@pytest.mark.parametrize("mode", ["ranking", "best", "table"])
+def test_the_good_end_of_what_is_no_loss_must_be_said(mode):
+    def run(point, key):
+        return {"accuracy": point["rate"]}
+
+    found = jl.sweep(run, {"rate": [0.1, 0.9, 0.5]})
+    message = f"^{mode}: is the best 'accuracy' the smallest or the largest\\? Say mode='min' or mode='max'\\.$"
+    with pytest.raises(ValueError, match=message):
+        getattr(found, mode)()
+    with pytest.raises(ValueError, match=message):
+        getattr(found, mode)("accuracy")
+    assert float(found.best(mode="max")["rate"]) == pytest.approx(0.9)
+    assert float(found.best(mode="min")["rate"]) == pytest.approx(0.1)
+    losses = jl.sweep(lane, {"rate": [0.9, 0.1]})
+    assert float(losses.best()["rate"]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("bad", [3, "ax", None, [1]], ids=str)
+def test_axes_that_are_none_are_refused(bad):
+    figures = {
+        "sweep": jl.sweep(lane, {"rate": [0.1, 0.2]}).plot,
+        "lr_find": jl.LearningRates(np.array([0.1, 1.0]), np.array([2.0, 1.0]), np.array([2.0, 1.0])).plot,
+        "schedule": lambda ax: jl.plot(jl.linear_to_zero(0.1, 5), ax=ax),
+    }
+    for plot in figures.values():
+        if bad is None:
+            assert plot(ax=bad) is not None
+        else:
+            with pytest.raises(TypeError, match=r"^plot: ax must be the axes of a matplotlib figure; got .* of type "):
+                plot(ax=bad)
+
+
+def test_a_plateau_of_a_pair_of_functions_says_what_to_write():
+    inner = jl.sgd(0.1)
+    step = jl.make_step(loss, jl.GradientTransformation(inner.init, inner.update))
+    message = "^ReduceOnPlateau: the optimizer is a pair of functions, in which no learning_rate can be replaced"
+    with pytest.raises(TypeError, match=message):
+        jl.fit(step, jl.init_state(0.0, step), X, epochs=1, observers=[jl.ReduceOnPlateau("loss")])
+    step = jl.make_step(loss, jl.chain((inner.init, lambda u, s, p=None, **e: (u, s)), jl.scale_by_learning_rate(0.1)))
+    jl.fit(step, jl.init_state(0.0, step), X, epochs=1, observers=[jl.ReduceOnPlateau("loss")])
