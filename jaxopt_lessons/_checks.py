@@ -280,8 +280,9 @@ def loss_value(value: Any) -> jax.Array:
 
 def scalar_bool(name: str, value: Any) -> jax.Array:
     """What a function that decides returned, as an array; raises unless it is one bool."""
-    array = jax.numpy.asarray(value)
-    if array.dtype != np.bool_ or array.shape:
+    is_array = isinstance(value, (int, float, complex, np.ndarray, np.generic, jax.Array, Tracer))
+    array = jax.numpy.asarray(value) if is_array else value
+    if not is_array or array.dtype != np.bool_ or array.shape:
         raise InputError(f"{name} must return a scalar bool; got {describe(array)}.")
     return array
 
