@@ -356,8 +356,8 @@ def test_unannotated_numbers_are_leaves_only_where_they_are_floats():
 
 
 def test_unhashable_static_arguments_are_named():
-    with pytest.raises(TypeError, match="adamw: mask is part of the structure of the value and must be hashable"):
-        jl.adamw(0.1, mask={"a": {1, 2}})
+    with pytest.raises(TypeError, match="adam_mini: blocks is part of the structure of the value and must be hashable"):
+        jl.adam_mini(0.1, blocks={"a": {1, 2}})
 
 
 def test_no_tracer_leaks():
