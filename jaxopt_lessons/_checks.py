@@ -6,6 +6,7 @@ argument; tracers are let through. What does not fit ``update`` raises ``InputEr
 
 import difflib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons._errors import InputError, describe
+from jaxopt_lessons._errors import InputError, describe, path_name
 from jaxopt_lessons.types import Range
 
 ELSEWHERE = {"lr": "learning_rate", "beta1": "b1", "beta_1": "b1", "beta2": "b2", "beta_2": "b2"}
@@ -41,9 +42,19 @@ def number(owner: str, name: str, value: Any, allowed: Range) -> None:
                 f"For a stack of them write jax.vmap({owner})(...)."
             )
         value = jax.device_get(value).item()
-    rounded = float(np.float32(value)) if allowed.high == 1 else value  # 0.99999999 is 1.0 in float32
-    if value not in allowed or rounded not in allowed:
+    rounded = _in_float32(value)
+    fits = value in allowed and (allowed.whole or rounded in allowed)
+    if not fits or (isinstance(value, int) and np.isinf(rounded)):
         raise ValueError(f"{what} must be {allowed}; got {value!r}.")
+
+
+def _in_float32(value: float) -> float:
+    """What a number is when it is calculated with: 0.99999999 is 1, 1e-50 is 0 and 1e39 is infinite."""
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.float32(value))
+    except OverflowError:  # a whole number that is too large for any float
+        return float("inf") if value > 0 else -float("inf")
 
 
 def flag(owner: str, name: str, value: Any) -> bool:
@@ -72,9 +83,11 @@ def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def random_key(owner: str, value: Any) -> Any:
+def random_key(owner: str, name: str, value: Any) -> Any:
     """A seed as an int, or a single key of ``jax.random``, typed or not; raises for anything else."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{owner}: {name}, as a seed, must be a whole number of 64 bits; got {value}.")
         return int(value)
     if isinstance(value, (jax.Array, np.ndarray)):
         if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key) and not value.shape:
@@ -82,18 +95,25 @@ def random_key(owner: str, value: Any) -> Any:
         if value.dtype == np.uint32 and value.shape == jax.random.key_data(jax.random.key(0)).shape:
             return value
     got = describe(value) if hasattr(value, "dtype") else repr(value)
-    raise TypeError(f"{owner}: key must be a seed or one key of jax.random, such as jax.random.key(0); got {got}.")
+    raise TypeError(f"{owner}: {name} must be a seed or one key of jax.random, such as jax.random.key(0); got {got}.")
 
 
-def state_dtype(owner: str, value: Any) -> Any:
+def state_dtype(owner: str, name: str, value: Any) -> Any:
     """A dtype with fractions, or None; raises for anything else."""
-    try:
-        fits = value is None or jax.numpy.issubdtype(jax.numpy.dtype(value), np.inexact)
-    except TypeError:
-        fits = False
-    if not fits:
-        raise TypeError(f"{owner}: the dtype of a state must be floating point, as jnp.bfloat16 is; got {value!r}.")
+    dtype = np.dtype(float) if value is None else as_dtype(value)
+    if dtype is None or not jax.numpy.issubdtype(dtype, np.inexact):
+        raise TypeError(f"{owner}: {name} must be a floating-point dtype, as jnp.bfloat16 is; got {value!r}.")
     return value
+
+
+def as_dtype(value: Any) -> np.dtype | None:
+    """The dtype that ``value`` is or names; None for anything else, for numbers and arrays that have one too."""
+    if value is None or isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return None
+    try:
+        return jax.numpy.dtype(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def arguments(owner: str, error: TypeError, given: Iterable[str], known: Sequence[str]) -> NoReturn:
@@ -116,10 +136,15 @@ def unhashable(owner: str, name: str, value: Any) -> NoReturn:
     )
 
 
-def transformation_expected(owner: str, value: Any) -> NoReturn:
+def transformation_expected(owner: str, name: str, value: Any) -> NoReturn:
+    hint = ""
+    if hasattr(value, "gradient_transformation"):  # optax.MultiSteps, whose update is called with other arguments
+        hint = " Write its .gradient_transformation()."
+    elif hasattr(value, "_specification"):
+        hint = f" Call it: {getattr(value, '__name__', name)}(...)."
     raise TypeError(
-        f"{owner}: expected a gradient transformation, an (init, update) pair; got {value!r} of type "
-        f"{type(value).__name__}."
+        f"{owner}: {name} must be a gradient transformation, an (init, update) pair; got {value!r} of type "
+        f"{type(value).__name__}.{hint}"
     )
 
 
@@ -216,8 +241,8 @@ def whole_count(owner: str, count: Any) -> jax.Array:
     if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
         largest = np.iinfo(jax.numpy.result_type(int)).max
         count = min(max(int(count), -largest), largest)
-    dtype = jax.numpy.result_type(count)
-    if not jax.numpy.issubdtype(dtype, np.integer):
+    number = isinstance(count, (int, float, np.ndarray, np.generic, jax.Array, Tracer))
+    if not number or not jax.numpy.issubdtype(jax.numpy.result_type(count), np.integer):
         raise TypeError(f"{owner}: count must be a whole number of updates, an integer; got {describe(count)}.")
     count = jax.numpy.asarray(count)
     if count.dtype == np.int64:
@@ -278,23 +303,74 @@ def scheduled(name: str, schedule: Callable[[Any], Any], count: Any) -> Any:
 
 def scalar_bool(name: str, value: Any) -> jax.Array:
     """What a function that decides returned, as an array; raises unless it is one bool."""
-    array = jax.numpy.asarray(value)
-    if array.dtype != np.bool_ or array.shape:
+    is_array = isinstance(value, (int, float, complex, np.ndarray, np.generic, jax.Array, Tracer))
+    array = jax.numpy.asarray(value) if is_array else value
+    if not is_array or array.dtype != np.bool_ or array.shape:
         raise InputError(f"{name} must return a scalar bool; got {describe(array)}.")
     return array
 
 
-def whole(owner: str, name: str, value: Any, least: int) -> int:
-    """``value`` as an int; raises unless it is a whole number of at least ``least``."""
+def whole(owner: str, name: str, value: Any, least: int | None = None, most: int | None = 2**31 - 1) -> int:
+    """``value`` as an int; raises unless it is a whole number of at least ``least`` and at most ``most``: of what
+    a counter can count, if nothing else is said."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{owner}: {name} must be a whole number; got {value!r} of type {type(value).__name__}.")
-    if value < least:
+    if least is not None and value < least:
         raise ValueError(f"{owner}: {name} must be at least {least}; got {value}.")
+    if most is not None and abs(value) > most:
+        raise ValueError(f"{owner}: {name} must be at most {most}; got {value}.")
     return int(value)
 
 
+def function(owner: str, name: str, value: Any) -> Any:
+    """``value``; raises unless it can be called."""
+    if not callable(value):
+        raise TypeError(f"{owner}: {name} must be a function; got {value!r} of type {type(value).__name__}.")
+    return value
+
+
+def text(owner: str, name: str, value: Any) -> str:
+    """``value``; raises unless it is a string with something in it."""
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{owner}: {name} must be text; got {value!r} of type {type(value).__name__}.")
+    return value
+
+
+def path(owner: str, name: str, value: Any) -> None:
+    """Raises unless ``value`` is the path of a file or a directory."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise TypeError(f"{owner}: {name} must be a path; got {value!r} of type {type(value).__name__}.")
+
+
+def mask(owner: str, name: str, value: Any) -> Any:
+    """``value``; raises for a tree with a leaf that is no bool. Whether it fits the parameters is seen with them."""
+    if value is None:
+        raise TypeError(f"{owner}: {name} must be {_mask_kinds(name)}; got None.")
+    if callable(value) and jax.tree_util.all_leaves([value]):
+        return value
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+        if isinstance(leaf, (bool, np.bool_, Tracer)):
+            continue
+        if not isinstance(leaf, (np.ndarray, jax.Array)) or leaf.dtype != np.bool_ or leaf.shape:
+            where = f" at {path_name(path)!r}" if path else ""
+            hint = " Patterns are for groups." if isinstance(leaf, str) else ""
+            raise TypeError(f"{owner}: {name} must be {_mask_kinds(name)}; got {describe(leaf)}{where}.{hint}")
+    return value
+
+
+def _mask_kinds(name: str) -> str:
+    return f"a tree of bools, a function {name}(params) that returns one, or {name}(path, leaf) -> bool"
+
+
+def axes(owner: str, name: str, value: Any) -> Any:
+    """``value``; raises unless it is an axis or a tuple of axes."""
+    for axis in value if isinstance(value, tuple) else (value,):
+        whole(owner, name, axis)
+    return value
+
+
 def one_of(owner: str, name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
 
 

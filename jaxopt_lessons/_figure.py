@@ -23,9 +23,16 @@ def new_figure(panels: int = 1, height: float = 2.2) -> tuple[Any, list[Any]]:
 def axes_on(ax: Any) -> tuple[Any, Any]:
     """The figure of these axes, and the axes; new ones if they are None."""
     if ax is not None:
+        are_axes(ax)
         return ax.figure, ax
     figure, (ax,) = new_figure(height=3.0)
     return figure, ax
+
+
+def are_axes(ax: Any) -> None:
+    """Raises unless something can be drawn on ``ax``."""
+    if not hasattr(ax, "figure") or not hasattr(ax, "plot"):
+        raise TypeError(f"plot: ax must be the axes of a matplotlib figure; got {ax!r} of type {type(ax).__name__}.")
 
 
 def need_matplotlib() -> None:

@@ -1,9 +1,11 @@
 """Errors of training: what a loss function returns, and the data."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
 from jaxopt_lessons._errors import InputError, describe, path_name
@@ -15,12 +17,11 @@ def loss_function_expected(owner: str, value: Any) -> NoReturn:
     )
 
 
-def train_state_expected(owner: str, value: Any) -> NoReturn:
-    raise TypeError(f"{owner}: state must be made by init_state(params, step); got {describe(value)}.")
-
-
-def batches_expected(owner: str, value: Any) -> NoReturn:
-    raise TypeError(f"{owner}: batches must be made by minibatches; got {type(value).__name__}.")
+def step_in_place_of_loss(owner: str, step: Any) -> NoReturn:
+    raise TypeError(
+        f"{owner}: loss_fn must be a function (params, batch) -> loss; got {step!r}, a step already. Its loss function "
+        "is step.loss_fn."
+    )
 
 
 def not_traced(owner: str, *values: Any) -> None:
@@ -105,6 +106,16 @@ def loss_type(name: str, value: Any) -> NoReturn:
     raise InputError(f"{name} must be a number or an array; got one {type(value).__name__}.")
 
 
+def loss_with_derivative(loss: Any) -> None:
+    """Raises for a loss of whole numbers or of bools, whose derivative is 0 wherever there is one."""
+    dtype = getattr(loss[0] if isinstance(loss, tuple) else loss, "dtype", None)
+    if dtype is not None and (jax.numpy.issubdtype(dtype, np.integer) or dtype == np.bool_):
+        raise InputError(
+            f"the loss must be floating point to have a derivative; got {dtype.name}. Errors that are counted go into "
+            "the metrics, beside a loss that is differentiable, such as a cross-entropy."
+        )
+
+
 def loss_shape(name: str, got: str, examples: int) -> NoReturn:
     raise InputError(
         f"{name} must be a scalar, one number per example (shape ({examples},)), or Weighted(total, weight) of two "
@@ -138,11 +149,46 @@ def unmasked_step() -> NoReturn:
     )
 
 
-def step_expected(owner: str, value: Any) -> NoReturn:
+def step_expected(owner: str, name: str, value: Any) -> NoReturn:
     raise TypeError(
-        f"{owner}: expected a step, made by make_step, or a function (state, batch) -> (state, metrics); got {value!r} "
-        f"of type {type(value).__name__}."
+        f"{owner}: {name} must be a step, made by make_step, or a function (state, batch) -> (state, metrics); got "
+        f"{value!r} of type {type(value).__name__}."
     )
+
+
+def step_arguments(owner: str, name: str, function: Any, parameters: Mapping[str, Any] | None) -> None:
+    """Raises unless a plain function can be called as ``(state, batch)``, or with a mask."""
+    if parameters is None:
+        return
+    kinds = [p.kind for p in parameters.values()]
+    required = [
+        p
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = inspect.Parameter.VAR_POSITIONAL in kinds
+    if len(required) > 3 or (len(positional) < 2 and not rest):
+        raise TypeError(
+            f"{owner}: {name} must be a function (state, batch) -> (state, metrics); got {function!r}, whose arguments "
+            f"are ({', '.join(parameters)})."
+        )
+
+
+def step_result(function: Any, result: Any) -> None:
+    """Raises unless a plain function returned ``(state, metrics)``."""
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+        kinds = ", ".join(type(item).__name__ for item in result) if type(result) is tuple else type(result).__name__
+        raise InputError(
+            f"the step {getattr(function, '__name__', function)} must return (state, dict of metrics); got {kinds}. A "
+            "loss function is made a step by make_step(loss_fn, tx)."
+        )
+
+
+def made_by(owner: str, name: str, value: Any, kind: type, maker: str) -> None:
+    """Raises unless ``value`` is what the function ``maker`` makes."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{owner}: {name} must be made by {maker}; got {describe(value)}.")
 
 
 def wrapped_once(owner: str, step: Any) -> None:

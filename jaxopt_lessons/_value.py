@@ -26,11 +26,11 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxopt_lessons import _checks, _errors
-from jaxopt_lessons.types import Convert, Range, Repeated
+from jaxopt_lessons.types import Chosen, Convert, Range, Repeated
 
 P = ParamSpec("P")
 V = TypeVar("V", bound="Value")
-M = TypeVar("M", Range, Convert, Repeated)
+M = TypeVar("M", Range, Convert, Repeated, Chosen)
 _PACKAGE = "jaxopt_lessons"
 _VARIADIC = inspect.Parameter.VAR_POSITIONAL
 
@@ -218,16 +218,22 @@ class _Specification:
         owner, parameter, allowed = self.body.__name__, self.parameters[name], self.ranges[name]
         convert = _metadata(parameter.annotation, Convert)
         if convert is not None and parameter.kind is _VARIADIC:
-            return tuple(convert.function(owner, item) for item in value)
+            return tuple(convert.function(owner, f"{name}[{i}]", item) for i, item in enumerate(value))
         if convert is not None:
-            return convert.function(owner, value)
+            return convert.function(owner, name, value)
         if parameter.annotation is bool:
             return _checks.flag(owner, name, value)
+        if value is None and _takes_none(parameter):
+            return value
+        if _metadata(parameter.annotation, Chosen) is not None:
+            _checks.mask(owner, name, value)
+        elif (check := _check_of_kind(parameter.annotation)) is not None:
+            return check(owner, name, value)
         if isinstance(value, list) and _is_child(value, allowed is not None):
             value = tuple(value)
-        if isinstance(value, (dict, list)):
+        if isinstance(value, (dict, list)) and _container(parameter.annotation) is not Mapping:
             value = jax.tree.map(lambda leaf: leaf, value)  # The caller may change what he gave us.
-        if allowed is None or (value is None and _takes_none(parameter)):
+        if allowed is None:
             return value
         container = _container(parameter.annotation)
         if container is Mapping:
@@ -290,6 +296,28 @@ def _metadata(annotation: Any, kind: type[M]) -> M | None:
     if typing.get_origin(annotation) is typing.Annotated:
         return next((item for item in typing.get_args(annotation)[1:] if isinstance(item, kind)), None)
     return next(filter(None, (_metadata(item, kind) for item in typing.get_args(annotation))), None)
+
+
+def _check_of_kind(annotation: Any) -> Callable[[str, str, Any], Any] | None:
+    """The check of an argument that is no hyperparameter and has one plain kind: a function, a word, a whole number."""
+    kinds = [item for item in typing.get_args(annotation) if item is not type(None)]
+    if type(None) in typing.get_args(annotation) and len(kinds) == 1:
+        annotation = kinds[0]
+    if typing.get_origin(annotation) is typing.Literal:
+        choices = typing.get_args(annotation)
+        if all(isinstance(choice, str) for choice in choices):
+            return functools.partial(_one_of, choices)
+        return None
+    if typing.get_origin(annotation) is Callable:
+        return _checks.function
+    if set(kinds) == {int, tuple[int, ...]}:
+        return _checks.axes
+    return {int: _checks.whole, str: _checks.text}.get(annotation) if isinstance(annotation, type) else None
+
+
+def _one_of(choices: tuple[str, ...], owner: str, name: str, value: Any) -> Any:
+    _checks.one_of(owner, name, value, choices)
+    return value
 
 
 def _takes_none(parameter: inspect.Parameter) -> bool:

@@ -235,7 +235,7 @@ class GradientTransformation(Value):
             return made
         functions = _as_functions(made)
         if functions is None:
-            _checks.transformation_expected(self.name, made)
+            _checks.transformation_expected(self.name, "what it returns", made)
         parameters = inspect.signature(functions.update).parameters
         positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -310,13 +310,13 @@ def pair_of_functions(init: Callable[[Params], State], update: Callable[..., tup
 pair_of_functions.__name__ = "GradientTransformation"
 
 
-def as_transformation(owner: str, value: Any) -> GradientTransformation:
-    """``value``, made a transformation if it is a pair of functions; ``owner`` is named in the error."""
+def as_transformation(owner: str, name: str, value: Any) -> GradientTransformation:
+    """``value``, made a transformation if it is a pair of functions; ``owner`` and ``name`` are named in the error."""
     if isinstance(value, GradientTransformation):
         return value
     functions = _as_functions(value)
     if functions is None:
-        _checks.transformation_expected(owner, value)
+        _checks.transformation_expected(owner, name, value)
     return GradientTransformation(functions.init, functions.update)
 
 
@@ -417,4 +417,4 @@ def eval_params(tx: Any, state: State, params: Params) -> Params:
       state: its state.
       params: the parameters that are trained.
     """
-    return as_transformation("eval_params", tx).eval_params(state, params)
+    return as_transformation("eval_params", "tx", tx).eval_params(state, params)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import numerics
+from jaxopt_lessons import _checks, numerics
 from jaxopt_lessons._value import Value
 
 
@@ -73,6 +73,7 @@ def grid(factory: Callable[..., Any], /, **axes: Any) -> Grid:
     >>> jax.vmap(lambda tx: tx.update(jnp.ones(1), tx.init(jnp.ones(1)), jnp.ones(1))[0])(lanes.tx).ravel().round(4)
     Array([-0.0001, -0.0002, -0.001 , -0.002 ], dtype=float32)
     """
+    _checks.function("grid", "factory", factory)
     owner = f"grid of {getattr(factory, '__name__', 'a factory')}"
     _check_names(owner, factory, axes)
     values = {name: _values(owner, name, value) for name, value in axes.items() if _is_axis(value)}

@@ -59,7 +59,7 @@ def hyperparams(tx: Any, state: State) -> dict[str, Any]:
     >>> {name: float(value) for name, value in hyperparams(tx, state).items()}
     {'clip.max_delta': 1.0, 'sgd.learning_rate': 0.75, 'sgd.momentum': 0.9}
     """
-    tx = as_transformation("hyperparams", tx)
+    tx = as_transformation("hyperparams", "tx", tx)
     found: dict[str, Any] = {}
     for owner in named_owners(tx, state):
         made_of = list(calculating_parts(owner))
@@ -88,7 +88,7 @@ def set_hyperparams(tx: Any, changes: Mapping[str, Any]) -> GradientTransformati
     >>> set_hyperparams(jl.chain(jl.clip(1.0), jl.sgd(0.1)), {"sgd.learning_rate": 0.01, "clip.*": 2.0})
     chain(clip(max_delta=2.0), sgd(learning_rate=0.01))
     """
-    tx = as_transformation("set_hyperparams", tx)
+    tx = as_transformation("set_hyperparams", "tx", tx)
     if not isinstance(changes, Mapping):
         raise TypeError(
             f"set_hyperparams: changes must map names to values, as in {{'adam.b1': 0.95}}; got {changes!r}."

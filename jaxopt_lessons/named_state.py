@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lessons import _errors, _state_checks
+from jaxopt_lessons import _checks, _errors, _state_checks
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation
 from jaxopt_lessons.types import Params, PyTree, State
 
@@ -38,7 +38,7 @@ def state_dict(tx: Any, state: State) -> dict[str, Any]:
     """
     leaves = jax.tree.leaves(state)
     result: dict[str, Any] = {}
-    for names, position in _named_positions(as_transformation("state_dict", tx), state):
+    for names, position in _named_positions(as_transformation("state_dict", "tx", tx), state):
         inside = result
         for name in names[:-1]:
             inside = inside.setdefault(name, {})
@@ -59,7 +59,12 @@ def load_state_dict(tx: Any, params: Params, state: Mapping[str, Any], *, cast: 
       InputError: entries are missing, surplus, or of another shape or dtype; one message lists all of them.
     """
     with _errors.stage("load_state_dict"):
-        tx = as_transformation("load_state_dict", tx)
+        tx = as_transformation("load_state_dict", "tx", tx)
+        cast = _checks.flag("load_state_dict", "cast", cast)
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"load_state_dict: state must be the dict that state_dict returned; got one {type(state).__name__}."
+            )
         template = tx.init(params)
         expected = dict(_named_positions(tx, template))
         given = dict(_flat(state))

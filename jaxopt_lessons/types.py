@@ -108,7 +108,13 @@ Number: TypeAlias = float | jax.Array
 ScheduleFn: TypeAlias = Callable[[Any], Any]
 """``count -> number``: a ``Schedule`` of this library, of optax, or a function of one's own."""
 
-Mask: TypeAlias = Any
+
+@dataclass(frozen=True)
+class Chosen:
+    """The annotation of an argument that says which leaves: a tree of bools, or a function."""
+
+
+Mask: TypeAlias = Annotated[Any, Chosen()]
 """Which leaves: a tree of bools, ``mask(params) -> tree of bools``, or ``mask(path, leaf) -> bool``."""
 
 Labels: TypeAlias = Any
@@ -145,13 +151,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Convert:
-    """The annotation of an argument that ``function(owner, value)`` checks and converts before it is kept.
+    """The annotation of an argument that ``function(owner, name, value)`` checks and converts before it is kept.
 
     ``mixed``: the argument is dicts and tuples, of any depth and in an order that counts, in which values, floats and
     arrays are leaves, and names and settings are structure.
     """
 
-    function: Callable[[str, Any], Any]
+    function: Callable[[str, str, Any], Any]
     mixed: bool = False
 
 

@@ -388,6 +388,7 @@ def test_tiny_gradients_give_small_updates(case: Case):
 # -- 9. transformations of JAX ----------------------------------------------------------------------------------------
 
 
+@bad_input(15)
 @every_case
 def test_a_value_may_be_an_argument(case: Case):
     tx = case.make()
@@ -398,6 +399,7 @@ def test_a_value_may_be_an_argument(case: Case):
     assert_close(passed, eager, rtol=3e-7, atol=1e-30)
 
 
+@bad_input(15)
 @every_case
 def test_vmap_over_hyperparameters_is_the_loop(case: Case):
     params = jnp.array([0.3, -0.7])

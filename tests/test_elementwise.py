@@ -37,7 +37,7 @@ def random_gradients(steps=20, dtype=np.float32):
         (lambda: jl.adadelta(eps=0.0), r"adadelta: eps must be"),
         (
             lambda: jl.scale_by_lion(mode="soft"),
-            r"scale_by_lion: mode must be one of hard, smooth, refined; got 'soft'",
+            r"scale_by_lion: mode must be one of 'hard', 'smooth', 'refined'; got 'soft'",
         ),
     ],
 )

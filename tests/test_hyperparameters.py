@@ -385,5 +385,5 @@ def test_changes_are_a_mapping():
         jl.set_hyperparams(jl.sgd(0.1), [("sgd.learning_rate", 0.2)])
     with pytest.raises(TypeError, match="set_hyperparams: a name must be a string; got 3"):
         jl.set_hyperparams(jl.sgd(0.1), {3: 0.2})
-    with pytest.raises(TypeError, match="hyperparams: expected a gradient transformation"):
+    with pytest.raises(TypeError, match="hyperparams: tx must be a gradient transformation"):
         jl.hyperparams("sgd", ())

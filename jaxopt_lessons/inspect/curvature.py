@@ -177,7 +177,7 @@ def curvature(
     Array(1., dtype=float32)
     """
     _training_checks.not_traced("curvature", params, data, model_state)
-    key = tree.typed_key(_checks.random_key("curvature", key))
+    key = tree.typed_key(_checks.random_key("curvature", "key", key))
     steps = _checks.whole("curvature", "steps", steps, least=2)
     probes = _checks.whole("curvature", "probes", probes, least=2)
     if tolerance is not None:

@@ -81,7 +81,8 @@ def explain(tx: Any, params: Params, *, steps: int | None = None, every_leaf: bo
     >>> found.state_bytes, found.warnings[0][:53]
     (8008, 'clip_by_global_norm comes after scale_by_adam: it lim')
     """
-    tx = as_transformation("explain", tx)
+    tx = as_transformation("explain", "tx", tx)
+    every_leaf = _checks.flag("explain", "every_leaf", every_leaf)
     if steps is not None:
         steps = _checks.whole("explain", "steps", steps, least=1)
     with _errors.stage("explain"):

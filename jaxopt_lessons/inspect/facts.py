@@ -326,7 +326,7 @@ def _is_off(value: Any) -> bool:
 def _is_negative(value: Any) -> bool:
     """Whether a number is below 0, or a schedule somewhere in its first hundred updates."""
     if callable(value):
-        schedule = as_schedule("explain", value)
+        schedule = as_schedule("explain", "a hyperparameter", value)
         return any(float(schedule(count)) < 0 for count in (0, 1, 10, 100))
     return _is_known(value) and bool(np.any(np.less(value, 0)))
 

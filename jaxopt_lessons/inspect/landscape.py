@@ -200,7 +200,7 @@ def landscape(
     _training_checks.not_traced("landscape", params, data, model_state)
     loss, batches = planned_loss("landscape", loss_fn, data, batch_size, model_state, policy)
     n_a, n_b = _resolution(resolution)
-    key = _checks.random_key("landscape", key)
+    key = _checks.random_key("landscape", "key", key)
     if isinstance(filter_axis, bool) or not isinstance(filter_axis, (int, np.integer)):
         raise TypeError(f"landscape: filter_axis must be a whole number; got {filter_axis!r}.")
     with _errors.stage("landscape"):

@@ -159,7 +159,7 @@ def noise_scale(
     NoiseScale(0.3636 +- 0.23 examples, |G|^2=3.667 +- 2.3, S=1.333 +- 0, of 4 examples)
     """
     _training_checks.not_traced("noise_scale", params, data, model_state)
-    key = tree.typed_key(_checks.random_key("noise_scale", key))
+    key = tree.typed_key(_checks.random_key("noise_scale", "key", key))
     group = _checks.whole("noise_scale", "group", group, least=1)
     if data is None:
         raise TypeError("noise_scale: data must be a tree of arrays with examples along their first axes; got None.")

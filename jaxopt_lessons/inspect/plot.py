@@ -75,6 +75,8 @@ def plot(
     >>> figure.axes[0].lines[0].get_ydata().tolist()
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
+    log, constants = _checks.flag("plot", "log", log), _checks.flag("plot", "constants", constants)
+    _checks.text("plot", "quantity", quantity)
     curves = list(_curves(thing, quantity))
     _checks.require(bool(curves), lambda: f"plot: nothing is scheduled in {_show(thing)}.")
     if steps is None:
@@ -126,12 +128,14 @@ def _curves(thing: Any, quantity: str) -> Iterator[_Curve]:
     elif isinstance(thing, GradientTransformation):
         for name, argument, value in _hyperparameters(thing):
             if callable(value):
-                yield _Curve(name, argument, as_schedule("plot", value))
-    elif callable(thing):
-        schedule = as_schedule("plot", thing)
+                yield _Curve(name, argument, as_schedule("plot", argument, value))
+    elif callable(thing) and not isinstance(thing, type):
+        schedule = as_schedule("plot", quantity, thing)
         yield _Curve(schedule.name if schedule is thing else _show(thing), quantity, schedule)
     else:
-        raise TypeError(f"plot: draws schedules and transformations, a list or a dict of them; got {thing!r}.")
+        raise TypeError(
+            f"plot: thing must be a schedule or a transformation, or a list or a dict of them; got {thing!r}."
+        )
 
 
 def _names(things: Any) -> list[str]:
@@ -218,6 +222,7 @@ def _axes(number: int, ax: Any, quantities: list[str]) -> tuple[Any, list[Any]]:
             number == 1,
             lambda: f"plot: there are schedules of {', '.join(quantities)}, for which one ax is too few; leave out ax.",
         )
+        _figure.are_axes(ax)
         return ax.figure, [ax]
     return _figure.new_figure(number)
 

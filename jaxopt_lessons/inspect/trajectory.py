@@ -143,9 +143,8 @@ def trajectory(
     >>> run.params.tolist(), run.updates.tolist(), run.losses.tolist()
     ([1.0, 0.5, 0.25, 0.125], [-0.5, -0.25, -0.125], [1.0, 0.25, 0.0625])
     """
-    step = as_step("trajectory", step)
-    if not isinstance(state, TrainState):
-        raise TypeError(f"trajectory: state must be made by init_state; got one {type(state).__name__}.")
+    step = as_step("trajectory", "step", step)
+    _training_checks.made_by("trajectory", "state", state, TrainState, "init_state(params, step)")
     _training_checks.not_traced("trajectory", state.cursor)
     steps = _checks.whole("trajectory", "steps", steps, least=1)
     every = _checks.whole("trajectory", "every", every, least=1)
@@ -156,7 +155,7 @@ def trajectory(
     keeps_opt_state = _checks.flag("trajectory", "opt_state", opt_state)
     batches = _planned(data, batch_size, shuffle, remainder)
     recorded = (state.params, state.opt_state if keeps_opt_state else None)
-    _check_memory(recorded, steps // every, every, _checks.whole("trajectory", "limit", limit, least=1))
+    _check_memory(recorded, steps // every, every, _checks.whole("trajectory", "limit", limit, least=1, most=None))
     leaves, structure = jax.tree.flatten(as_argument(step))
     program = _program(function_of(step), structure, steps // every, every, keeps_opt_state)
     last, (params, states), metrics, rates = program(leaves, state, batches)

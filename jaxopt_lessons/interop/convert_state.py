@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxopt_lessons import _errors, _state_checks
+from jaxopt_lessons import _checks, _errors, _state_checks
 from jaxopt_lessons.core import GradientTransformation, Part, ScheduledState, as_transformation
 from jaxopt_lessons.named_state import put, without_chains
 from jaxopt_lessons.types import Params, PyTree, State
@@ -59,7 +59,8 @@ def convert_state(tx: Any, params: Params, state: State, *, count: int | None = 
       InputError: the two states are not those of the same optimizer and parameters; the message says what differs.
     """
     with _errors.stage("convert_state"):
-        tx = as_transformation("convert_state", tx)
+        tx = as_transformation("convert_state", "tx", tx)
+        count = None if count is None else _checks.whole("convert_state", "count", count, least=0)
         template = tx.init(params)
         leaves, treedef = jax.tree.flatten(template)
         ours = list(_our_records(Part(tx.name, tx, jax.tree.unflatten(treedef, range(len(leaves))))))

@@ -103,7 +103,7 @@ def _kind(factory: Callable[..., Any], name: str, value: Any) -> str:
     return "schedule" if callable(value) and not isinstance(value, type) and allowed.schedules else "static"
 
 
-def _arguments(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(owner: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Lists as tuples, whose values are leaves."""
     return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
 
@@ -135,7 +135,9 @@ def injected(
         bound = signature.bind_partial()
         changes = {name: value for name, value in values.items() if name not in kept}
         bound.arguments.update({name: changes.get(name, value) for name, value in arguments.items()})
-        return as_transformation("inject_hyperparams", factory(*bound.args, **bound.kwargs))
+        return as_transformation(
+            "inject_hyperparams", "the result of inner_factory", factory(*bound.args, **bound.kwargs)
+        )
 
     def as_number(value: Any) -> jax.Array:
         array = jnp.asarray(value)

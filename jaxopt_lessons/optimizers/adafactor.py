@@ -29,7 +29,8 @@ entry, or one whose square is not finite (1e20 in float32), keeps its means; its
 limited to 1, and infinite and NaN entries stay, to be seen. Complex leaves are refused.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,7 @@ from jaxopt_lessons.transforms.param_block import scale_by_param_block_rms
 from jaxopt_lessons.transforms.scale import scale
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
 from jaxopt_lessons.types import (
+    Convert,
     DecayRateOrSchedule,
     LimitOrSchedule,
     Mask,
@@ -103,14 +105,18 @@ def _shape(leaf: Any, which: int, factoring: tuple[bool, int]) -> tuple[int, ...
     return (1,) if axes is None else tuple(n for axis, n in enumerate(np.shape(leaf)) if axis != axes[which])
 
 
+def _at_least_one(owner: str, name: str, value: Any) -> int:
+    return _checks.whole(owner, name, value, least=1)
+
+
 @gradient_transformation
 def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: NonNegativeOrSchedule = 0.8,
     step_offset: Offset = 0,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Annotated[int, Convert(_at_least_one)] = 128,
     epsilon: NonNegativeOrSchedule = 1e-30,
-    decay_rate_fn: Any = power_decay,
+    decay_rate_fn: Callable[[Any, Any], Any] = power_decay,
 ) -> Any:
     """Divides the updates by the root of the running mean of their squares, kept as row and column means.
 
@@ -128,7 +134,7 @@ def scale_by_factored_rms(
     Array([[ 1.,  1.],
            [ 1., -1.]], dtype=float32)
     """
-    smallest = _checks.whole("scale_by_factored_rms", "min_dim_size_to_factor", min_dim_size_to_factor, 1)
+    smallest = min_dim_size_to_factor
     factoring = (factored, smallest)
 
     def row_shape(leaf: Any) -> tuple[int, ...]:
@@ -171,7 +177,7 @@ def scale_by_factored_rms(
 @gradient_transformation
 def adafactor(
     learning_rate: NonNegativeOrSchedule | None = None,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Annotated[int, Convert(_at_least_one)] = 128,
     decay_rate: NonNegativeOrSchedule = 0.8,
     decay_offset: Offset = 0,
     multiply_by_parameter_scale: bool = True,

@@ -46,14 +46,14 @@ def dog_rule(g: jax.Array, factor: jax.Array, rate: jax.Array) -> jax.Array:
     return rate * (factor * g)
 
 
-def _first_guess(owner: str, value: Any) -> Any:
+def _first_guess(owner: str, name: str, value: Any) -> Any:
     _checks.require(
         isinstance(value, (tuple, list)) and len(value) == 2,
-        lambda: f"{owner}: init_step must be a pair such as ('heuristic', 1e-6); got {value!r}.",
+        lambda: f"{owner}: {name} must be a pair such as ('heuristic', 1e-6); got {value!r}.",
     )
     kind, size = value
-    _checks.one_of(owner, "init_step[0]", kind, ("distance", "learning_rate", "heuristic"))
-    _checks.number(owner, "init_step[1]", size, Range(0, includes_low=False))
+    _checks.one_of(owner, f"{name}[0]", kind, ("distance", "learning_rate", "heuristic"))
+    _checks.number(owner, f"{name}[1]", size, Range(0, includes_low=False))
     return kind, float(size) if isinstance(size, int) else size
 
 

@@ -19,12 +19,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics, tree
+from jaxopt_lessons import numerics, tree
 from jaxopt_lessons.core import gradient_transformation
 from jaxopt_lessons.transforms.decayed_step import Decay, decayed_step
 from jaxopt_lessons.types import DecayRateOrSchedule, Mask, NonNegativeOrSchedule, Params, Positive, Updates
-
-MODES = "hard", "smooth", "refined"
 
 
 class ScaleByLionState(NamedTuple):
@@ -72,7 +70,6 @@ def scale_by_lion(
     >>> tx.update(jnp.array([-0.2]), state)[0]  # the new gradient outweighs the average of 0.1
     Array([-1.], dtype=float32)
     """
-    _checks.require(mode in MODES, lambda: f"scale_by_lion: mode must be one of {', '.join(MODES)}; got {mode!r}.")
 
     def init(params: Params) -> ScaleByLionState:
         return ScaleByLionState(count=numerics.zero_count(), mu=tree.zeros_like(params, mu_dtype))

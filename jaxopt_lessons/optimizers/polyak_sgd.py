@@ -11,7 +11,7 @@ Departure from optax: there ``scaling`` multiplies the gradient before its norm 
 twice the step. State: the ``count`` of ``scaling``, 0 bytes a parameter.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
@@ -25,7 +25,7 @@ def polyak_sgd(
     scaling: NonNegativeOrSchedule = 1.0,
     f_min: Scalar = 0.0,
     eps: NonNegativeOrSchedule = 0.0,
-    variant: str = "sps",
+    variant: Literal["sps", "sps+"] = "sps",
 ) -> Any:
     """Polyak SGD: gradient descent with step lengths from the loss.
 

@@ -12,14 +12,16 @@ from typing import Any
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.schedules.schedule import as_schedule
+from jaxopt_lessons.types import Range
 
 
 def _scaled(owner: str, learning_rate: Any, batch_size: int, reference_batch_size: int, root: bool) -> Any:
     batch_size = _checks.whole(owner, "batch_size", batch_size, 1)
     reference_batch_size = _checks.whole(owner, "reference_batch_size", reference_batch_size, 1)
     ratio = batch_size / reference_batch_size
+    _checks.number(owner, "learning_rate", learning_rate, Range(0, schedules=True))
     if callable(learning_rate):
-        learning_rate = as_schedule(owner, learning_rate)
+        learning_rate = as_schedule(owner, "learning_rate", learning_rate)
     return learning_rate * (math.sqrt(ratio) if root else ratio)
 
 

@@ -21,12 +21,12 @@ from jaxopt_lessons.schedules.schedule import Schedule, Timed, schedule
 from jaxopt_lessons.types import Convert, Positive, Scalar, Steps
 
 
-def _cycles(owner: str, values: Any) -> tuple[Schedule, ...]:
+def _cycles(owner: str, name: str, values: Any) -> tuple[Schedule, ...]:
     given = tuple(values) if not isinstance(values, (Mapping, Schedule)) and hasattr(values, "__iter__") else ()
     cycles = [warmup_cosine_decay_schedule(**value) if isinstance(value, Mapping) else value for value in given]
     if not cycles or any(getattr(cycle, "name", None) != "warmup_cosine_decay_schedule" for cycle in cycles):
         raise TypeError(
-            f"{owner}: cosine_kwargs must be a list of one dict or more, each with the arguments of "
+            f"{owner}: {name} must be a list of one dict or more, each with the arguments of "
             f"warmup_cosine_decay_schedule; got {values!r}."
         )
     return tuple(cycles)
@@ -89,7 +89,7 @@ def cosine_decay_restarts(
             over = elapsed >= length
             elapsed, cycle = jnp.where(over, elapsed - length, elapsed), cycle + over.astype(cycle.dtype)
             longer = jnp.where(length > largest // t_mul, largest, length * t_mul)
-            length, exact = jnp.where(over, longer, length), jnp.where(over, exact * t_mul, exact)
+            length, exact = jnp.where(over, longer, length), jnp.where(over, exact * numerics.as_float(t_mul), exact)
         peak = init_value * jnp.power(m_mul, numerics.as_float(cycle))
         return peak * ((1 - alpha) * half_cosine(numerics.ratio(elapsed, exact)) + alpha)
 

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, numerics
 from jaxopt_lessons._value import Value, value_factory
-from jaxopt_lessons.types import Convert, Number, Scalar, ScheduleFn
+from jaxopt_lessons.types import Convert, Number, Range, Scalar, ScheduleFn
 
 P = ParamSpec("P")
 
@@ -173,7 +173,7 @@ class Schedule(Value):
         return -1.0 * self
 
     def __sub__(self, other: "ScheduleFn | Number") -> "Schedule":
-        return self + -1.0 * as_schedule(self.name, other)
+        return self + -1.0 * as_schedule(self.name, "other", other)
 
     def __rsub__(self, other: "ScheduleFn | Number") -> "Schedule":
         return other + -self
@@ -226,19 +226,20 @@ def constant_schedule(value: Scalar) -> Any:
     return Timed(lambda count: jnp.broadcast_to(numerics.as_float(value), jnp.shape(count)), rests=True, turns=())
 
 
-def as_schedule(owner: str, value: Any) -> Schedule:
+def as_schedule(owner: str, name: str, value: Any) -> Schedule:
     """``value``, made a schedule if it is a function or a number."""
     if isinstance(value, Schedule):
         return value
     if callable(value):
         return _from_function(value)
+    _checks.number(owner, name, value, Range(schedules=True))
     return constant_schedule(value)
 
 
-def _as_schedules(owner: str, values: Any) -> tuple[Schedule, ...]:
+def _as_schedules(owner: str, name: str, values: Any) -> tuple[Schedule, ...]:
     if not isinstance(values, (tuple, list)) or not values:
-        raise TypeError(f"{owner}: schedules must be a list of one schedule or more; got {values!r}.")
-    return tuple(as_schedule(owner, value) for value in values)
+        raise TypeError(f"{owner}: {name} must be a list of one schedule or more; got {values!r}.")
+    return tuple(as_schedule(owner, f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
 ScheduleLike: TypeAlias = Annotated[Any, Convert(as_schedule)]

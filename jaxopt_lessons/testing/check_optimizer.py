@@ -125,7 +125,7 @@ def make_subject(
     extra: Mapping[str, Any] | Callable[[Params], Mapping[str, Any]] | None,
     tolerance: float = 1e-6,
 ) -> Subject:
-    made = as_transformation("check_optimizer", tx)
+    made = as_transformation("check_optimizer", "tx", tx)
     _checks.number("check_optimizer", "tolerance", tolerance, Range(0, 1, includes_high=False))
     core = default_core() if params is None else None
     params = default_params() if params is None else trainable(params)

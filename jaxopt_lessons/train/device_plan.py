@@ -362,7 +362,7 @@ def make_plan(mesh: Mesh, *, zero: int = 0, axis: str | None = None, min_size: i
     axis = _device_checks.axis_of_mesh(axis, mesh)
     if _type_of(mesh, axis) == AxisType.Manual:
         _device_checks.manual_axis(axis)
-    return DevicePlan(mesh, axis, zero, _checks.whole("make_plan", "min_size", min_size, least=1))
+    return DevicePlan(mesh, axis, zero, _checks.whole("make_plan", "min_size", min_size, least=1, most=None))
 
 
 def _joined(axis: str, shares: set[tuple[int, int]]) -> slice:

@@ -55,7 +55,7 @@ def evaluate(
     """
     _training_checks.not_traced("evaluate", params, data, model_state)
     batches = minibatches(data, batch_size, shuffle=False)
-    policy = as_policy("evaluate", policy)
+    policy = as_policy("evaluate", "policy", policy)
     return {name: float(value) for name, value in measure_all(loss_fn, params, batches, model_state, policy).items()}
 
 
@@ -79,7 +79,7 @@ def loss_to_measure(owner: str, loss_fn: Any, model_state: PyTree, policy: Any) 
         _training_checks.loss_function_expected(owner, loss_fn)
     stateful, switch = model_state is not None, "model_state=state.model_state"
     _training_checks.stateful_loss(owner, signature_of(loss_fn), stateful, switch)
-    return LossFunction(loss_fn, model_state is not None, as_policy(owner, policy))
+    return LossFunction(loss_fn, stateful, as_policy(owner, "policy", policy))
 
 
 def _measure_from_host(

@@ -185,9 +185,8 @@ def fit(
 
 def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
     """Raises if what was given is something else that one may well try."""
-    as_step("fit", step)
-    if not isinstance(state, TrainState):
-        _training_checks.train_state_expected("fit", state)
+    as_step("fit", "step", step)
+    _training_checks.made_by("fit", "state", state, TrainState, "init_state(params, step)")
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if getattr(leaf, "dtype", None) in DOUBLES and jnp.result_type(float) != jnp.float64:
             raise _errors.InputError(
@@ -225,6 +224,9 @@ def _validation(
     if val is None:
         _checks.require(loss_fn is None and batch_size is None, "fit: val_loss_fn or val_batch_size without val.")
         return None
+    batch_size = None if batch_size is None else _checks.whole("fit", "val_batch_size", batch_size, least=1)
+    if loss_fn is not None:
+        _checks.function("fit", "val_loss_fn", loss_fn)
     measured = loss_fn if loss_fn is not None else getattr(step, "loss_fn", None)
     if measured is None:
         raise ValueError("fit: a step that make_step did not make has no loss to validate with; say val_loss_fn=...")

@@ -124,12 +124,9 @@ def lr_find(
     >>> bool(0.02 < found.suggestion < found.minimum < 10)
     True
     """
-    if not isinstance(batches, Batches):
-        _training_checks.batches_expected("lr_find", batches)
-    if not isinstance(state, TrainState):
-        _training_checks.train_state_expected("lr_find", state)
-    if not isinstance(step, Step):
-        raise TypeError(f"lr_find: step must be made by make_step; got {step!r}.")
+    _training_checks.made_by("lr_find", "step", step, Step, "make_step")
+    _training_checks.made_by("lr_find", "state", state, TrainState, "init_state(params, step)")
+    _training_checks.made_by("lr_find", "batches", batches, Batches, "minibatches")
     for name, value in (("low", low), ("high", high)):
         _checks.number("lr_find", name, value, Range(0, includes_low=False))
     _checks.require(low < high, lambda: f"lr_find: low must be below high; got {low} and {high}.")

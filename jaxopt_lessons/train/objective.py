@@ -61,14 +61,22 @@ class LossFunction(NamedTuple):
     policy: Policy | None = None
 
     def measure(
-        self, params: Params, model_state: PyTree, batch: PyTree, key: jax.Array | None, mask: jax.Array | None = None
+        self,
+        params: Params,
+        model_state: PyTree,
+        batch: PyTree,
+        key: jax.Array | None,
+        mask: jax.Array | None = None,
+        trained: bool = False,
     ) -> tuple[Weighted, dict[str, Weighted], PyTree]:
         """The loss and the metrics of a batch, as sums and weights in float32 that can be added up over batches; and
-        the model state after it, as the function returned it."""
+        the model state after it, as the function returned it. ``trained``: it is going to be differentiated."""
         examples = number_of_examples(batch)
         if self.policy is not None:
             params, batch = self.policy.cast(params, batch)
         loss, metrics, model_state = self._call(params, model_state, batch, key)
+        if trained:
+            _training_checks.loss_with_derivative(loss)
         _training_checks.reserved_metrics(metrics, ("loss", "weight"))
         metrics = {name: _weighted(f"the metric {name!r}", value, examples, mask) for name, value in metrics.items()}
         return _weighted("the loss", loss, examples, mask), metrics, model_state
@@ -146,7 +154,7 @@ class WholeBatch:
         """The mean of the loss, and beside it the loss, the metrics and the next model state."""
         if self.scale is not None:
             params = unscaled(params, self.scale)
-        loss, metrics, new = self.loss.measure(params, self.model_state, self.batch, self.key, self.mask)
+        loss, metrics, new = self.loss.measure(params, self.model_state, self.batch, self.key, self.mask, True)
         if self.scale is not None:
             loss = jax.tree.map(lambda x: scaled(x, self.scale), loss)
         return loss.mean(), (loss, metrics, self.loss.next_state(new, self.model_state))

@@ -96,16 +96,18 @@ class Policy:
 
 
 def _floating(value: Any) -> np.dtype:
-    try:
-        compute = jnp.dtype(value)
-    except TypeError:
-        compute = None
-    if value is None or compute is None or not jnp.issubdtype(compute, np.floating):
+    compute = _checks.as_dtype(value)
+    if compute is None or not jnp.issubdtype(compute, np.floating):
         raise TypeError(f"Policy: compute must be a floating-point dtype, as jnp.bfloat16 is; got {value!r}.")
+    if compute == np.float64 and numerics.float_dtype() != np.float64:
+        raise ValueError(
+            "Policy: compute cannot be float64 while JAX calculates in float32; switch x64 on first, with "
+            "jax.config.update('jax_enable_x64', True)."
+        )
     return compute
 
 
-def as_policy(owner: str, value: Any) -> Policy | None:
+def as_policy(owner: str, name: str, value: Any) -> Policy | None:
     """``value``, made a policy if it is a dtype or the name of one."""
     if value is None or isinstance(value, Policy):
         return value

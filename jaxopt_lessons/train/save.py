@@ -48,6 +48,7 @@ def save(directory: str | os.PathLike[str], tree: PyTree, *, step: int | None = 
     ...     print(path.name, jl.latest_step(directory), restored.step, restored.params, type(restored.opt_state[0]))
     000002.step_30 30 30 {'w': Array([0., 1., 2.], dtype=float32)} <class 'jaxopt_lessons.transforms.trace.TraceState'>
     """
+    _checks.path("save", "directory", directory)
     if step is None:
         step = int(tree.step) if isinstance(tree, TrainState) else 0
     return checkpoint.save(directory, tree, step=_checks.whole("save", "step", step, least=0), keep=keep)
@@ -85,6 +86,7 @@ def restore(directory: str | os.PathLike[str], like: PyTree, *, step: int | None
     ...         print(str(error).splitlines()[1])
       0: expected TraceState, the checkpoint has EmptyState()
     """
+    _checks.path("restore", "directory", directory)
     return checkpoint.restore(directory, like, step=step).tree
 
 
@@ -97,4 +99,5 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
     >>> jl.latest_step("nowhere") is None
     True
     """
+    _checks.path("latest_step", "directory", directory)
     return checkpoint.latest(directory)

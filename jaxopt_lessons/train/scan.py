@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxopt_lessons import _checks, _training_checks
 from jaxopt_lessons.train.batches import Batches, Location
 from jaxopt_lessons.train.state import TrainState
+from jaxopt_lessons.train.step import as_step
 from jaxopt_lessons.types import PyTree
 
 LOCATED_AT_ONCE = 2**22
@@ -118,13 +119,12 @@ def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainS
       TypeError: from ``scan``, if the state was not made by ``init_state``, or the batches not by ``minibatches``.
       ValueError: from ``scan``, if the batches are of two sizes (remainder "keep"): one loop has one size.
     """
+    step = as_step("make_scan", "step", step)
     length = _checks.whole("make_scan", "length", length, least=1)
+    unroll = _checks.whole("make_scan", "unroll", unroll, least=1)
 
     def scan(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
-        if not isinstance(batches, Batches):
-            _training_checks.batches_expected("make_scan", batches)
-        if not isinstance(state, TrainState):
-            _training_checks.train_state_expected("make_scan", state)
+        _made("make_scan", state, batches)
         _checks.require(
             batches.tail == 0,
             lambda: (
@@ -139,6 +139,11 @@ def make_scan(step: StepFn, length: int, *, unroll: int = 1) -> Callable[[TrainS
     return scan
 
 
+def _made(owner: str, state: Any, batches: Any) -> None:
+    _training_checks.made_by(owner, "state", state, TrainState, "init_state(params, step)")
+    _training_checks.made_by(owner, "batches", batches, Batches, "minibatches")
+
+
 def make_epoch(step: StepFn, batches: Batches, *, unroll: int = 1) -> Callable[..., Any]:
     """Makes a pure function that trains for one epoch: every batch of the state's epoch once.
 
@@ -151,12 +156,16 @@ def make_epoch(step: StepFn, batches: Batches, *, unroll: int = 1) -> Callable[.
     Returns:
       ``epoch(state, batches=batches) -> (state, metrics)``, with one number a step in each metric.
     """
+    step = as_step("make_epoch", "step", step)
+    unroll = _checks.whole("make_epoch", "unroll", unroll, least=1)
+    _training_checks.made_by("make_epoch", "batches", batches, Batches, "minibatches")
     _checks.require(
         batches.remainder != "wrap" or batches.examples % (batches.batch_size or 1) == 0,
         "make_epoch: with remainder='wrap' a batch may belong to two epochs; use make_scan.",
     )
 
     def epoch(state: TrainState, batches: Batches = batches) -> tuple[TrainState, Metrics]:
+        _made("make_epoch", state, batches)
         first = state.cursor - state.cursor % batches.per_epoch
         loop = functools.partial(jax.lax.scan, unroll=unroll)
         return run_steps(step, state, batches, first, batches.full, batches.tail > 0, loop)

@@ -58,7 +58,7 @@ def init_state(
       AttributeError: the step was not made by ``make_step``, so it does not tell its optimizer.
     """
     step: Any = tx if hasattr(tx, "init_extras") else None
-    optimizer = as_transformation("init_state", tx if step is None else step.tx)
+    optimizer = as_transformation("init_state", "tx", tx if step is None else step.tx)
     params = jax.tree_util.tree_map_with_path(_as_parameter, params)
     model_state = jax.tree_util.tree_map_with_path(_as_array, model_state)
     return TrainState(

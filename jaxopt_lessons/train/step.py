@@ -134,17 +134,25 @@ def step_factory(body: Callable[P, Any]) -> Callable[P, Step]:
     return value_factory(Step, body)
 
 
-def _parts(owner: str, value: Any) -> int | None:
-    return None if value is None else _checks.whole(owner, "accumulate", value, least=1)
+def _parts(owner: str, name: str, value: Any) -> int | None:
+    return None if value is None else _checks.whole(owner, name, value, least=1)
 
 
-def _norms(owner: str, value: Any) -> tuple[str, ...]:
-    return _checks.some_of(owner, "metrics", value, NORMS)
+def _norms(owner: str, name: str, value: Any) -> tuple[str, ...]:
+    return _checks.some_of(owner, name, value, NORMS)
+
+
+def _as_loss(owner: str, name: str, value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        _training_checks.loss_function_expected(owner, value)
+    if isinstance(value, Step):
+        _training_checks.step_in_place_of_loss(owner, value)
+    return value
 
 
 @step_factory
 def make_step(
-    loss_fn: Callable[..., Any],
+    loss_fn: Annotated[Callable[..., Any], Convert(_as_loss)],
     tx: Transformation,
     *,
     accumulate: Annotated[int | None, Convert(_parts)] = None,
@@ -206,16 +214,13 @@ def make_step(
     >>> float(state.params), float(state.model_state)
     (0.0, 1.0)
     """
-    if not callable(loss_fn):
-        _training_checks.loss_function_expected("make_step", loss_fn)
     _training_checks.stateful_loss("make_step", signature_of(loss_fn), stateful)
     of_batch = WholeBatch if accumulate in (None, 1) else functools.partial(InParts, accumulate)
     loss_function = LossFunction(loss_fn, stateful, policy)
     scaling = policy if policy is not None and policy.loss_scale is not None else None
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, dict[str, jax.Array]]:
-        if not isinstance(state, TrainState):
-            _training_checks.train_state_expected("make_step", state)
+        _training_checks.made_by("make_step", "state", state, TrainState, "init_state(params, step)")
         key = jax.random.fold_in(jax.random.fold_in(state.key, LOSS_STREAM), state.cursor)
         model_state = _model_state(state, mask) if stateful else None
         scale = _training_checks.kept_in_extras("make_step", "loss_scale", state.extras) if scaling else None
@@ -271,23 +276,32 @@ def _measured_norms(names: Sequence[str], grads: Params, updates: Params, params
 @step_factory
 def step_of(function: Callable[..., Any]) -> Any:
     """A step from a plain function ``(state, batch, mask) -> (state, metrics)``, or without the mask."""
-    if tree.required_arguments(function) > 2 or "mask" in inspect.signature(function).parameters:
-        return function
+    masked = tree.required_arguments(function) > 2 or "mask" in inspect.signature(function).parameters
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> Any:
-        if mask is not None:
+        if mask is not None and not masked:
             _training_checks.unmasked_step()
-        return function(state, batch)
+        try:
+            result = function(state, batch, mask) if masked else function(state, batch)
+        except (TypeError, AttributeError) as error:
+            error.add_note(
+                "It came from a function that was given as a step and called as step(state, batch). A loss function is "
+                "made a step by make_step(loss_fn, tx)."
+            )
+            raise
+        _training_checks.step_result(function, result)
+        return result
 
     return step
 
 
-def as_step(owner: str, value: Any) -> Step:
+def as_step(owner: str, name: str, value: Any) -> Step:
     """``value``, made a step if it is a function ``(state, batch) -> (state, metrics)``."""
     if isinstance(value, Step):
         return value
     if not callable(value):
-        _training_checks.step_expected(owner, value)
+        _training_checks.step_expected(owner, name, value)
+    _training_checks.step_arguments(owner, name, value, signature_of(value))
     return step_of(value)
 
 

@@ -59,16 +59,16 @@ class SweepResult:
         axes, values = ", ".join(self.points[0]), ", ".join(_leaves(self.values))
         return f"SweepResult({len(self.points)} points of {axes}; {len(self.seeds)} seeds; {values})"
 
-    def table(self, metric: str | None = None, mode: str = "min") -> Table:
+    def table(self, metric: str | None = None, mode: str | None = None) -> Table:
         """A row for each point: its hyperparameters, and over the seeds the mean, the standard deviation and the best.
 
         The deviation is that of a sample (0 for one seed). A mean with a NaN is NaN; the best is that of the others.
 
         Args:
           metric: the name of the metric.
-          mode: "min" or "max": which number is the best.
+          mode: "min" or "max": which number is the best; to be said of all but a loss.
         """
-        numbers = self._metric("table", metric)
+        numbers, mode = self._metric("table", metric), self._mode("table", metric, mode)
         taken = [name for name in ("mean", "std", "best") if name in self.points[0]]
         _checks.require(
             not taken, lambda: f"table: an axis cannot be called {taken[0]!r}, as a column of the table is."
@@ -78,14 +78,14 @@ class SweepResult:
         columns = zip(self.points, *_mean_and_std(numbers), best, strict=True)
         return Table({**point, "mean": float(m), "std": float(s), "best": float(b)} for point, m, s, b in columns)
 
-    def best(self, metric: str | None = None, mode: str = "min") -> dict[str, Any]:
+    def best(self, metric: str | None = None, mode: str | None = None) -> dict[str, Any]:
         """The point whose mean over the seeds is the best; the first of equal ones.
 
         A point with a lane that is NaN or infinite is never the best.
 
         Args:
           metric: the name of the metric.
-          mode: "min" or "max".
+          mode: "min" or "max"; to be said of all but a loss.
 
         Raises:
           ValueError: every point has a lane that is NaN or infinite.
@@ -102,14 +102,14 @@ class SweepResult:
         """
         return _mean_and_std(self._metric("mean", metric))[0]
 
-    def ranking(self, metric: str | None = None, mode: str = "min") -> list[int]:
+    def ranking(self, metric: str | None = None, mode: str | None = None) -> list[int]:
         """The numbers of the points, from the best mean over the seeds to the worst; equal ones in their order.
 
         Points with a lane that is NaN or infinite are left out.
 
         Args:
           metric: the name of the metric.
-          mode: "min" or "max".
+          mode: "min" or "max"; to be said of all but a loss.
         """
         return self._ranking("ranking", metric, mode)
 
@@ -152,9 +152,22 @@ class SweepResult:
         _figure.tidy(ax)
         return figure
 
-    def _ranking(self, owner: str, metric: str | None, mode: str) -> list[int]:
-        means = np.mean(_losses(self._metric(owner, metric), mode), axis=1)
+    def _ranking(self, owner: str, metric: str | None, mode: str | None) -> list[int]:
+        means = np.mean(_losses(self._metric(owner, metric), self._mode(owner, metric, mode)), axis=1)
         return [int(i) for i in np.argsort(means, stable=True) if np.isfinite(means[i])]
+
+    def _mode(self, owner: str, metric: str | None, mode: str | None) -> str:
+        """Which number is better: what is said, and the smaller one of losses and of numbers without a name."""
+        if mode is not None:
+            _checks.one_of(owner, "mode", mode, ("min", "max"))
+            return mode
+        name, _ = metric_leaf(owner, self.values, metric, axes=2)
+        nameless = name == _errors.path_name(())
+        _checks.require(
+            nameless or "loss" in name or "error" in name,
+            lambda: f"{owner}: is the best {name!r} the smallest or the largest? Say mode='min' or mode='max'.",
+        )
+        return "min"
 
     def _metric(self, owner: str, metric: str | None) -> np.ndarray:
         """One number for each point and seed, float64."""
@@ -198,7 +211,6 @@ def _leaves(values: PyTree) -> dict[str, Any]:
 
 
 def _sign(mode: str) -> int:
-    _checks.one_of("SweepResult", "mode", mode, ("min", "max"))
     return 1 if mode == "min" else -1
 
 

@@ -75,7 +75,7 @@ def decayed_step(
     if decay == "lr":
         return chain(direction, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
     if decay == "schedule" and callable(learning_rate):
-        rate = as_schedule(owner, learning_rate)
+        rate = as_schedule(owner, "learning_rate", learning_rate)
         _checks.require(
             rate.peak is not None,
             lambda: (

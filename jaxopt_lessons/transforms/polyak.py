@@ -15,7 +15,7 @@ Departures from optax: there the step is 0 wherever ``|g|^2`` is below 1.2e-7, t
 here it is no larger than ``max_learning_rate`` uphill either. State: none.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def scale_by_polyak(
     f_min: Scalar = 0.0,
     max_learning_rate: PositiveOrSchedule = 1.0,
     eps: NonNegativeOrSchedule = 0.0,
-    variant: str = "sps",
+    variant: Literal["sps", "sps+"] = "sps",
 ) -> Any:
     """Multiplies the updates by Polyak's step size.
 
@@ -96,7 +96,6 @@ def scale_by_polyak(
     >>> tx.update(jnp.array([4.0]), tx.init(jnp.zeros(1)), value=8.0)[0]  # 8 / 16 of the gradient
     Array([2.], dtype=float32)
     """
-    _checks.one_of("scale_by_polyak", "variant", variant, ("sps", "sps+"))
 
     def init(params: Params) -> EmptyState:
         return EmptyState()

@@ -11,4 +11,4 @@ def with_extra_args_support(tx: Any) -> GradientTransformation:
     Args:
       tx: a transformation, or a pair of functions ``(init, update)``.
     """
-    return as_transformation("with_extra_args_support", tx)
+    return as_transformation("with_extra_args_support", "tx", tx)

@@ -43,10 +43,10 @@ from jaxopt_lessons.wrappers.partition import partition, split
 DEFAULT = "default"
 
 
-def _as_rules(owner: str, value: Any) -> dict[Any, Any]:
+def _as_rules(owner: str, name: str, value: Any) -> dict[Any, Any]:
     """Rules in their order, with overrides as dicts, transformations or ``"freeze"``."""
     rules = {}
-    for rule, override in _checks.pairs(owner, "rules", value):
+    for rule, override in _checks.pairs(owner, name, value):
         if rule in rules:
             raise ValueError(f"{owner}: the rule {rule_name(rule)!r} is there twice.")
         if isinstance(override, Mapping):
@@ -54,12 +54,12 @@ def _as_rules(owner: str, value: Any) -> dict[Any, Any]:
         elif override is None or (isinstance(override, str) and override == "freeze"):
             rules[rule] = "freeze"
         else:
-            rules[rule] = as_transformation(f"{owner}: {rule_name(rule)!r}", override)
+            rules[rule] = as_transformation(owner, f"{name}[{rule_name(rule)!r}]", override)
     return rules
 
 
-def _as_default(owner: str, value: Any) -> GradientTransformation | None:
-    return None if value is None else as_transformation(owner, value)
+def _as_default(owner: str, name: str, value: Any) -> GradientTransformation | None:
+    return None if value is None else as_transformation(owner, name, value)
 
 
 @gradient_transformation
@@ -216,7 +216,7 @@ def group_labels(tx: Any, params: Params) -> PyTree:
     >>> group_labels(tx, {"w": jnp.ones(1), "b": jnp.ones(1)})
     {'b': 'b', 'w': 'default'}
     """
-    found = list(_labels_inside(as_transformation("group_labels", tx), params))
+    found = list(_labels_inside(as_transformation("group_labels", "tx", tx), params))
     _checks.require(len(found) == 1, f"group_labels: there must be one groups or partition in it; got {tx!r}.")
     return found[0]
 

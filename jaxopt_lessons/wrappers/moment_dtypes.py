@@ -72,7 +72,7 @@ def moment_dtypes(
     >>> tx.init(jnp.zeros(2)).inner[0].nu
     Array([0, 0], dtype=bfloat16)
     """
-    names = _chosen(dtypes)
+    names = chosen_fields("moment_dtypes", "dtypes", dtypes)
     _checks.one_of("moment_dtypes", "rounding", rounding, ("stochastic", "nearest"))
 
     def init(params: Params) -> MomentDtypesState:
@@ -106,15 +106,20 @@ def moment_dtypes(
     return Functions(init, update, parts, eval_params)
 
 
-def _chosen(dtypes: Any) -> frozenset[str]:
-    """The names of the fields to be kept in bfloat16."""
-    by_name = dict(dtypes) if isinstance(dtypes, Mapping) else dict.fromkeys(MOMENTS, dtypes)
-    for name, dtype in by_name.items():
-        allowed = dtype is None or jnp.dtype(dtype) in (jnp.bfloat16, jnp.float32)
+def chosen_fields(owner: str, argument: str, dtypes: Any) -> frozenset[str]:
+    """The names of the fields to be kept in bfloat16; raises for any other dtype."""
+    single = not isinstance(dtypes, Mapping)
+    by_name = dict.fromkeys(MOMENTS, dtypes) if single else dict(dtypes)
+    for field, dtype in by_name.items():
+        name = argument if single else f"{argument}[{field!r}]"
+        if dtype is None:
+            continue
+        _checks.state_dtype(owner, name, dtype)
+        allowed = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float32)
         _checks.require(
             allowed,
             lambda name=name, dtype=dtype: (
-                f"moment_dtypes: {name} must be bfloat16 or float32, for moments need the range of float32; got "
+                f"{owner}: {name} must be bfloat16 or float32, for moments need the range of float32; got "
                 f"{jnp.dtype(dtype).name}."
             ),
         )

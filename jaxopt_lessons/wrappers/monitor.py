@@ -8,6 +8,7 @@ State: ``measurements``, a dict from name to what was measured at the last updat
 the dict is empty then); ``measure_states``, a dict from name to the memory of those that have one.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 from jaxopt_lessons import _checks, _state_checks, tree
@@ -21,8 +22,15 @@ class MonitorState(NamedTuple):
     measure_states: dict[str, State]
 
 
-def _as_measures(owner: str, value: Any) -> dict[str, Any]:
-    return dict(_checks.by_label(owner, "measures", value))
+def _as_measures(owner: str, name: str, value: Any) -> dict[str, Any]:
+    for label, measure in _checks.by_label(owner, name, value).items():
+        pair = tuple(measure) if isinstance(measure, Iterable) and not isinstance(measure, str) else ()
+        if not callable(measure) and (len(pair) != 2 or not all(map(callable, pair))):
+            raise TypeError(
+                f"{owner}: {name}[{label!r}] must be a function, or a pair (init, update); got {measure!r} of type "
+                f"{type(measure).__name__}."
+            )
+    return dict(value)
 
 
 @gradient_transformation

@@ -70,8 +70,8 @@ def accumulate_rule(
     return jnp.zeros_like(g), jnp.where(taken > 0, new, a)
 
 
-def _every_k(owner: str, value: Any) -> Any:
-    _checks.number(owner, "every_k_schedule", value, Range(1, 2**31 - 1, whole=True, schedules=True))
+def _every_k(owner: str, name: str, value: Any) -> Any:
+    _checks.number(owner, name, value, Range(1, 2**31 - 1, whole=True, schedules=True))
     return value
 
 

@@ -11,9 +11,9 @@ from jaxopt_lessons.core import Functions, Part, chain, gradient_transformation
 from jaxopt_lessons.types import Convert, Params, State, Updates
 
 
-def _as_named(owner: str, value: Any) -> tuple[str, core.GradientTransformation]:
-    name, tx = _checks.name_and_value(owner, value)
-    return name, core.as_transformation(owner, tx)
+def _as_named(owner: str, name: str, value: Any) -> tuple[str, core.GradientTransformation]:
+    label, tx = _checks.name_and_value(owner, value)
+    return label, core.as_transformation(owner, f"{name}[{label!r}]", tx)
 
 
 @gradient_transformation

@@ -26,8 +26,9 @@ class PartitionState(NamedTuple):
     inner_states: dict[Any, State]
 
 
-def _as_transformations(owner: str, value: Any) -> dict[Hashable, GradientTransformation]:
-    return {label: as_transformation(owner, tx) for label, tx in _checks.by_label(owner, "transforms", value).items()}
+def _as_transformations(owner: str, name: str, value: Any) -> dict[Hashable, GradientTransformation]:
+    transforms = _checks.by_label(owner, name, value)
+    return {label: as_transformation(owner, f"{name}[{label!r}]", tx) for label, tx in transforms.items()}
 
 
 @gradient_transformation

@@ -28,7 +28,7 @@ from jaxopt_lessons import _checks, tree
 from jaxopt_lessons.core import Transformation, gradient_transformation
 from jaxopt_lessons.wrappers.kahan import kahan
 from jaxopt_lessons.wrappers.master_weights import master_weights
-from jaxopt_lessons.wrappers.moment_dtypes import moment_dtypes
+from jaxopt_lessons.wrappers.moment_dtypes import chosen_fields, moment_dtypes
 from jaxopt_lessons.wrappers.split_master_weights import split_master_weights
 from jaxopt_lessons.wrappers.stochastic_rounding import stochastic_rounding
 
@@ -67,6 +67,7 @@ def with_precision(
     (Array([0], dtype=bfloat16), Array([0], dtype=bfloat16))
     """
     if moments is not None:
+        chosen_fields("with_precision", "moments", moments)
         inner = moment_dtypes(inner, moments, rounding=rounding, key=key)
     if weights is None:
         return inner

@@ -65,8 +65,8 @@ def remember_rule(g: jax.Array, c: jax.Array, p: jax.Array, begins: jax.Array) -
     return g, jnp.where(begins > 0, p, c)
 
 
-def _period(owner: str, value: Any) -> int:
-    return _checks.whole(owner, "sync_period", value, least=1)
+def _period(owner: str, name: str, value: Any) -> int:
+    return _checks.whole(owner, name, value, least=1)
 
 
 @gradient_transformation

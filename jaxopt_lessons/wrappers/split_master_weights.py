@@ -112,6 +112,7 @@ def split_master_weights(inner: Transformation, bits: int = 16) -> Any:
     >>> params, jl.eval_params(tx, state, params)
     (Array([0.992188], dtype=bfloat16), Array([0.99121094], dtype=float32))
     """
+    bits = _checks.whole("split_master_weights", "bits", bits)
     _checks.require(bits in _DTYPES, f"split_master_weights: bits must be 8 or 16; got {bits!r}.")
 
     def init(params: Params) -> SplitMasterWeightsState:

@@ -257,7 +257,7 @@ def test_what_are_no_batches_is_named(name, wrong):
         "make_scan": lambda: jl.make_scan(STEP, 2)(STATE, wrong),
         "lr_find": lambda: jl.lr_find(STEP, STATE, wrong, steps=10),
     }
-    refused(calls[name], f"{name}: batches must be made by minibatches; got {type(wrong).__name__}.", kind=TypeError)
+    refused(calls[name], f"{name}: batches must be made by minibatches; got ", kind=TypeError)
 
 
 # -- losses of a training -----------------------------------------------------------------------------------------

@@ -349,7 +349,7 @@ def test_it_is_immutable():
 def test_what_does_not_fit_is_an_error():
     with pytest.raises(jl.InputError, match="explain > groups: "):
         jl.explain(jl.groups({"no_such/**": "freeze"}, default=jl.sgd(0.1)), PARAMS)
-    with pytest.raises(TypeError, match="explain: expected a gradient transformation"):
+    with pytest.raises(TypeError, match="explain: tx must be a gradient transformation"):
         jl.explain("adam", PARAMS)
     with pytest.raises(ValueError, match="explain: steps must be at least 1; got 0"):
         jl.explain(jl.adam(0.1), PARAMS, steps=0)

@@ -191,7 +191,7 @@ def test_short_runs_are_drawn_whole():
             ValueError,
             "exponential_decay has no end of its own; say wi",
         ),
-        (lambda: jl.plot(0.1), TypeError, "plot: draws schedules and transformations"),
+        (lambda: jl.plot(0.1), TypeError, "plot: thing must be a schedule or a transformation"),
         (lambda: jl.plot(RATE, 0), ValueError, "plot: steps must be at least 1"),
         (lambda: jl.plot(RATE, 10.5), TypeError, "plot: steps must be a whole number"),
         (lambda: jl.plot(RATE, 2**30), ValueError, "plot: steps must be at most 2^24"),

@@ -282,7 +282,11 @@ STATE = jl.init_state(START, STEP)
     ("call", "error", "message"),
     [
         (lambda: trajectory(3, STATE), TypeError, "trajectory: expected a step, made by make_step"),
-        (lambda: trajectory(STEP, START), TypeError, "trajectory: state must be made by init_state; got one dict."),
+        (
+            lambda: trajectory(STEP, START),
+            TypeError,
+            r"trajectory: state must be made by init_state\(params, step\); got \{.* of type dict",
+        ),
         (lambda: trajectory(STEP, STATE, steps=0), ValueError, "trajectory: steps must be at least 1; got 0."),
         (lambda: trajectory(STEP, STATE, steps=2.0), TypeError, "trajectory: steps must be a whole number"),
         (lambda: trajectory(STEP, STATE, steps=4, every=0), ValueError, "trajectory: every must be at least 1"),

@@ -89,7 +89,7 @@ WSD = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 2, "stable_steps": 
         (lambda: jl.join_schedules([0.1, 0.2, 0.3], [20, 10]), ValueError, r"boundaries must increase; got \(20, 10\)"),
         (lambda: jl.join_schedules([0.1, 0.2, 0.3], [10, 10]), ValueError, "boundaries must increase"),
         (lambda: jl.join_schedules([], []), TypeError, "one schedule or more"),
-        (lambda: jl.join_schedules([0.1, "x"], [10]), TypeError, "constant_schedule: value"),
+        (lambda: jl.join_schedules([0.1, "x"], [10]), TypeError, r"join_schedules: schedules\[1\] must be a finite"),
         (lambda: jl.join_schedules([0.1, 0.2], 10), TypeError, "boundaries must be a list or tuple"),
         (lambda: jl.piecewise_constant_schedule(0.1, {-1: 0.5}), ValueError, "must not be negative; got -1"),
         (lambda: jl.piecewise_constant_schedule(0.1, {1.5: 0.5}), TypeError, "must be whole numbers; got 1.5"),
@@ -103,7 +103,7 @@ WSD = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 2, "stable_steps": 
             r"values must have a value for count 0, as in \{0: 0.1, 500: 0.01\}; got \{5: 0.1\}\.$",
         ),
         (lambda: jl.manual_schedule({0: "x"}), TypeError, "manual_schedule: values"),
-        (lambda: jl.constant_schedule(0.1) * "x", TypeError, "constant_schedule: value"),
+        (lambda: jl.constant_schedule(0.1) * "x", TypeError, "multiply_schedules: second must be a finite number"),
     ],
 )
 def test_bad_arguments(call, error, message):

@@ -425,7 +425,7 @@ def test_params_of_ones_own():
 
 
 def test_wrong_arguments():
-    with pytest.raises(TypeError, match="check_optimizer: expected a gradient transformation"):
+    with pytest.raises(TypeError, match="check_optimizer: tx must be a gradient transformation"):
         check_optimizer(jl.adam)
     with pytest.raises(ValueError, match="only has no 'vmap_equal_loop'. Did you mean 'vmap_equals_loop'?"):
         check_optimizer(GOOD, only=["vmap_equal_loop"])

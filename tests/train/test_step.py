@@ -472,8 +472,12 @@ def test_vmap_over_learning_rates_is_the_loop_over_learning_rates():
     ("arguments", "error", "message"),
     [
         ((3, SGD), TypeError, "^make_step: loss_fn must be a function"),
-        ((example_loss, 0.1), TypeError, r"^make_step: expected a gradient transformation, .*; got 0.1 of type float"),
-        ((example_loss, jl.sgd), TypeError, "^make_step: expected a gradient transformation"),
+        (
+            (example_loss, 0.1),
+            TypeError,
+            r"^make_step: tx must be a gradient transformation, .*; got 0.1 of type float",
+        ),
+        ((example_loss, jl.sgd), TypeError, "^make_step: tx must be a gradient transformation"),
         ((example_loss,), TypeError, "^make_step: missing a required argument: 'tx'"),
     ],
 )

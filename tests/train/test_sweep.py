@@ -213,7 +213,7 @@ def test_a_table():
         "           10  0.9   nan    nan   0.5",
     ]
     assert lanes_of([[1.0, 3.0]]).table(mode="max")[0]["best"] == 3.0
-    assert lanes_of([[1.0, 3.0]]).table("accuracy")[0]["best"] == -3.0
+    assert lanes_of([[1.0, 3.0]]).table("accuracy", mode="min")[0]["best"] == -3.0
     assert lanes_of([[1.0]]).table()[0]["std"] == 0.0
     assert np.isnan(lanes_of([[np.inf]]).table()[0]["best"])
 
@@ -240,7 +240,7 @@ def test_of_curves_the_last_number_counts():
     losses = np.asarray(result.values["loss"])[..., -1]
     assert [row["mean"] for row in result.table()] == pytest.approx(losses.mean(axis=1).tolist())
     assert result.best() == result.points[int(np.argmin(losses.mean(axis=1)))]
-    assert result.best("final/0") == result.best()
+    assert result.best("final/0", mode="min") == result.best()
 
 
 def test_a_tree_that_is_one_array_needs_no_name():

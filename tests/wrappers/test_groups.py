@@ -218,12 +218,12 @@ def test_labels_that_do_not_fit_are_named():
         ),
         ({"a": {"learning_rate": -1.0}}, DEFAULT, ValueError, "groups: 'a': adamw: learning_rate must be"),
         ({"a": {"learning_rate": 1.0}}, None, ValueError, r"groups: 'a' replaces \['learning_rate'\], but there is no"),
-        ({"a": 0.1}, DEFAULT, TypeError, "groups: 'a': expected a gradient transformation"),
-        ({"a": "frozen"}, DEFAULT, TypeError, "groups: 'a': expected a gradient transformation"),
+        ({"a": 0.1}, DEFAULT, TypeError, r"groups: rules\['a'\] must be a gradient transformation"),
+        ({"a": "frozen"}, DEFAULT, TypeError, r"groups: rules\['a'\] must be a gradient transformation"),
         ([("a", {}, 3)], DEFAULT, TypeError, "rules must be a mapping or a list of pairs"),
         ([("a", {}), ("a", "freeze")], DEFAULT, ValueError, "the rule 'a' is there twice"),
         ({3: "freeze"}, DEFAULT, ValueError, "a rule is a pattern or a function"),
-        ({"a": "freeze"}, 3, TypeError, "groups: expected a gradient transformation"),
+        ({"a": "freeze"}, 3, TypeError, "groups: default must be a gradient transformation"),
     ],
 )
 def test_bad_arguments(rules, default, error, message):

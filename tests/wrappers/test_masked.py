@@ -150,8 +150,8 @@ def test_equinox():
         ({"a": True, "b": {"c": True}}, r"mask has nothing at 'b/d'"),
         ({"a": True, "b": True, "typo": True}, "mask has True of type bool at 'typo', where params has nothing"),
         ({"a": True, "b": {"c": True, "d": True, "e": True}}, "True of type bool at 'b/e'"),
-        ({"a": 1.0, "b": True}, "a mask has bools as leaves; got 1.0 of type float"),
-        ({"a": jnp.array([True, False]), "b": True}, "a mask has bools as leaves; got bool"),
+        (lambda params: {"a": 1.0, "b": True}, "a mask has bools as leaves; got 1.0 of type float"),
+        (lambda params: {"a": jnp.array([True, False]), "b": True}, "a mask has bools as leaves; got bool"),
     ],
 )
 def test_wrong_masks_are_named(mask, message):

@@ -513,7 +513,7 @@ def test_moments_by_name():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match=r"moment_dtypes: nu must be bfloat16 or float32, .*; got float16"):
+    with pytest.raises(ValueError, match=r"moment_dtypes: dtypes\['nu'\] must be bfloat16 or float32, .*; got float16"):
         jl.moment_dtypes(jl.adam(0.1), {"nu": jnp.float16})
     with pytest.raises(ValueError, match=r"rounding must be one of 'stochastic', 'nearest'"):
         jl.moment_dtypes(jl.adam(0.1), rounding="up")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxopt_lessons.train import interrupts
 from jaxopt_lessons.train.observers import monitor as monitors
-from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.state import copied
 from jaxopt_lessons.types import Params, PyTree
@@ -72,6 +72,7 @@ class BestWeights(Observer):
 
     def __post_init__(self) -> None:
         monitors.check_monitor("BestWeights", self.monitor, self.mode)
+        check_times("BestWeights", self)
 
     def begin(self, run: Run) -> Best:
         return Best(*_weights(run), monitors.worst(self.mode), -1, 0)

@@ -14,7 +14,7 @@ import jax
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train import checkpoint
-from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Checkpoint(Observer):
     is_last = True
 
     def __post_init__(self) -> None:
+        _checks.path("Checkpoint", "directory", self.directory)
+        check_times("Checkpoint", self)
         if self.keep is not None:
             _checks.whole("Checkpoint", "keep", self.keep, least=1)
 

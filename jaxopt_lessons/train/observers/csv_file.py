@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxopt_lessons import _checks
 from jaxopt_lessons.train import history_table, hosts
 from jaxopt_lessons.train.history import History
-from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 
 
@@ -57,6 +58,10 @@ class CSV(Observer):
     path: str | os.PathLike[str]
     every: Every = EACH_EPOCH
     needs_state = False
+
+    def __post_init__(self) -> None:
+        _checks.path("CSV", "path", self.path)
+        check_times("CSV", self)
 
     def begin(self, run: Run) -> Written:
         directory = Path(self.path).absolute().parent

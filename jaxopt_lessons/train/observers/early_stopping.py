@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.observers import monitor as monitors
-from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.types import Range
 
@@ -80,6 +80,7 @@ class EarlyStopping(Observer):
 
     def __post_init__(self) -> None:
         monitors.check_monitor("EarlyStopping", self.monitor, self.mode)
+        check_times("EarlyStopping", self)
         _checks.whole("EarlyStopping", "patience", self.patience, least=1)
         _checks.number("EarlyStopping", "min_delta", self.min_delta, Range(0))
         _checks.flag("EarlyStopping", "check_finite", self.check_finite)

@@ -22,6 +22,15 @@ from jaxopt_lessons.train.run import Moment, Run
 from jaxopt_lessons.types import Range
 
 
+def check_times(owner: str, observer: "Observer") -> None:
+    """Raises unless ``observer.every`` says when it looks."""
+    if not isinstance(observer.every, Every):
+        raise TypeError(
+            f"{owner}: every must say when to look, as Every(epochs=1) does; got {observer.every!r} of type "
+            f"{type(observer.every).__name__}."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Every:
     """When an observer looks. Exactly one of these is given.
@@ -135,6 +144,8 @@ class Lambda(Observer):
     needs_state: bool = True
 
     def __post_init__(self) -> None:
+        check_times("Lambda", self)
+        _checks.flag("Lambda", "needs_state", self.needs_state)
         if not callable(self.function):
             raise TypeError(f"Lambda: function must be a function of the run; got {self.function!r}.")
 

@@ -61,6 +61,7 @@ class Profile(Observer):
     every = None
 
     def __post_init__(self) -> None:
+        _checks.path("Profile", "logdir", self.logdir)
         steps = self.steps
         if not isinstance(steps, tuple) or len(steps) != 2:
             raise TypeError(f"Profile: steps must be two whole numbers (after, until); got {steps!r}.")

@@ -19,7 +19,7 @@ from jaxopt_lessons._value import Value, values_inside
 from jaxopt_lessons.schedules.combinators import multiply_schedules
 from jaxopt_lessons.schedules.schedule import Schedule
 from jaxopt_lessons.train.observers import monitor as monitors
-from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_EPOCH, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.types import Range
 
@@ -86,6 +86,8 @@ class ReduceOnPlateau(Observer):
     def __post_init__(self) -> None:
         owner = "ReduceOnPlateau"
         monitors.check_monitor(owner, self.monitor, self.mode)
+        check_times(owner, self)
+        _checks.text(owner, "hyperparameter", self.hyperparameter)
         _checks.number(owner, "factor", self.factor, Range(0, 1, includes_low=False, includes_high=False))
         _checks.whole(owner, "patience", self.patience, least=1)
         _checks.number(owner, "min_delta", self.min_delta, Range(0))
@@ -134,6 +136,12 @@ class ReduceOnPlateau(Observer):
         if not isinstance(run.step, Value):
             raise TypeError(f"ReduceOnPlateau: needs a step that make_step made; got {run.step!r}.")
         found = list(_arguments(run.step, self.hyperparameter))
+        if not found and any(True for _ in _arguments(run.step, "init")):
+            raise TypeError(
+                f"ReduceOnPlateau: the optimizer is a pair of functions, in which no {self.hyperparameter} can be "
+                "replaced. Let jl.scale_by_learning_rate make the step: jl.chain(optax.scale_by_adam(), "
+                "jl.scale_by_learning_rate(0.1)), for instance."
+            )
         if len(found) != 1:
             run.step.replace(**{self.hyperparameter: 1.0})  # It says what is wrong: there is none, or several.
         if found[0] is None:

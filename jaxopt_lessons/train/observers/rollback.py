@@ -20,7 +20,7 @@ import numpy as np
 from jaxopt_lessons import _checks
 from jaxopt_lessons.train.guard import is_spoiled
 from jaxopt_lessons.train.observers import monitor as monitors
-from jaxopt_lessons.train.observers.observer import EACH_100_STEPS, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_100_STEPS, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 from jaxopt_lessons.train.state import TrainState, copied
 from jaxopt_lessons.types import Range
@@ -88,6 +88,7 @@ class Rollback(Observer):
 
     def __post_init__(self) -> None:
         monitors.check_monitor("Rollback", self.monitor)
+        check_times("Rollback", self)
         _checks.number("Rollback", "factor", self.factor, Range(1, includes_low=False))
         _checks.whole("Rollback", "window", self.window, least=1)
         _checks.whole("Rollback", "most", self.most, least=1)

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxopt_lessons import _checks
 from jaxopt_lessons.train import hosts
 from jaxopt_lessons.train.history import History
-from jaxopt_lessons.train.observers.observer import EACH_100_STEPS, Every, Observer
+from jaxopt_lessons.train.observers.observer import EACH_100_STEPS, Every, Observer, check_times
 from jaxopt_lessons.train.run import Run
 
 
@@ -59,6 +60,10 @@ class TensorBoard(Observer):
     logdir: str | os.PathLike[str]
     every: Every = EACH_100_STEPS
     needs_state = False
+
+    def __post_init__(self) -> None:
+        _checks.path("TensorBoard", "logdir", self.logdir)
+        check_times("TensorBoard", self)
 
     def begin(self, run: Run) -> Events:
         _needed()
