@@ -285,7 +285,7 @@ STATE = jl.init_state(START, STEP)
         (
             lambda: trajectory(STEP, START),
             TypeError,
-            r"trajectory: state must be made by init_state\(params, step\); got \{.* of type dict",
+            r"trajectory: state must be made by init_state\(params, step\); got \{",
         ),
         (lambda: trajectory(STEP, STATE, steps=0), ValueError, "trajectory: steps must be at least 1; got 0."),
         (lambda: trajectory(STEP, STATE, steps=2.0), TypeError, "trajectory: steps must be a whole number"),
