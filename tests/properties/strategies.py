@@ -222,8 +222,6 @@ def facts_of(case: Case) -> set[str]:
 INNER = ("inner", "optimizer", "base_optimizer", "fast_optimizer", "opt", "adv_optimizer")
 """What an argument is called that is a transformation."""
 
-MASKS = ("mask", "freeze_mask")
-
 COMPOSED = ("chain", "named_chain", "masked", "partition", "multi_transform", "groups")
 """Rows whose arguments are drawn in their own way below."""
 
@@ -252,7 +250,8 @@ class Drawn(NamedTuple):
 
     @property
     def extras(self) -> dict[str, Any]:
-        return {name: value for case in self.rows for name, value in case.extras.items()}
+        found = {name: value for case in self.rows for name, value in case.extras.items()}
+        return {name: bowl if name == "obj_fn" else value for name, value in found.items()}
 
     @property
     def names(self) -> set[str]:
@@ -279,6 +278,12 @@ def independent(case: Case) -> bool:
 
 def anything(case: Case) -> bool:
     return True
+
+
+def bowl(params: Any) -> jax.Array:
+    """A loss for rows that ask for one, of leaves of any dtype."""
+    leaves = [leaf.astype(jnp.complex64 if jnp.iscomplexobj(leaf) else jnp.float32) for leaf in jax.tree.leaves(params)]
+    return sum((jnp.sum(jnp.abs(leaf) ** 2) for leaf in leaves), jnp.float32(0))
 
 
 CLASHES: Mapping[str, tuple[str, ...]] = {
@@ -308,11 +313,11 @@ def arguments_of(draw, case: Case, schedules: bool = True) -> dict[str, Any]:
 @st.composite
 def plain_rows(draw, params: Any, rows=anything, schedules: bool = True) -> Drawn:
     """A row that contains no other, with random numbers and, where it takes one, a random mask."""
-    case = draw(st.sampled_from([c for c in CASES if c.name not in (*COMPOSED, *WRAPPERS) and rows(c)]))
+    plain = [c for c in CASES if c.name not in (*COMPOSED, *WRAPPERS) and not c.per_example and rows(c)]
+    case = draw(st.sampled_from(plain))
     changes = draw(arguments_of(case, schedules))
-    for name in MASKS:
-        if name in case.arguments:
-            changes[name] = draw(masks(params))
+    if "mask" in case.arguments:
+        changes["mask"] = draw(masks(params))
     return Drawn(case.make(**changes), (case,))
 
 
@@ -422,32 +427,40 @@ def optimizers(draw, params: Any, depth: int = 3, rows=anything, schedules: bool
         transforms = {name: part.tx for name, part in (("one", one), ("two", two)) if name in used}
         return together(case.factory(transforms, which), case, one, two)
     if kind == "groups":
-        return draw(grouped(params, more(), more(), case))
-    below = BELOW.get(kind, lambda params: params)(params)
+        return draw(grouped(params, more, case))
+    below, frozen = BELOW.get(kind, lambda params: params)(params), {}
+    if "freeze_mask" in case.arguments:
+        frozen = {"freeze_mask": draw(masks(params))}
+        moving = jax.tree.map(lambda x: not x, jl.tree.mask_leaves(frozen["freeze_mask"], params))
+        below = inside(params, moving)
     wrapped = {name: more(below, rounds and takes_rounded(case.name, name)) for name in inner_of(case)}
     changes = draw(arguments_of(case, schedules))
     if case.name == "conditionally_transform":  # Else it warns of raw gradients.
         assume(not any(makes_steps(part.tx) for part in wrapped.values()))
-    changes |= {name: draw(masks(params)) for name in MASKS if name in case.arguments}
-    changes |= {name: part.tx for name, part in wrapped.items()}
+    changes |= frozen | {name: part.tx for name, part in wrapped.items()}
     return together(case.make(**changes), case, *wrapped.values())
 
 
 @st.composite
-def grouped(draw, params: Any, default: Drawn, other: Drawn, case: Case) -> Drawn:
+def grouped(draw, params: Any, more: Callable[..., Drawn], case: Case) -> Drawn:
     """Groups by label: one with another transformation, or frozen, or with another number of the default."""
-    names = [n for n, v in default.tx.hyperparameters.items() if isinstance(v, float)]
-    kind = draw(st.sampled_from(["other", "freeze", *(["number"] if names else [])]))
-    override: Any = other.tx if kind == "other" else "freeze"
-    if kind == "number":
-        name = draw(st.sampled_from(names))
-        if name in CLASHES.get(default.tx.name, ()):
-            override = {name: default.tx.hyperparameters[name]}
-        else:
-            override = {name: draw(numbers_in(default.tx.factory._specification.ranges[name]))}
     which = draw(labels(params, ("one", "default")))
     assume("one" in (jax.tree.leaves(which) or ["one"]))
-    return together(jl.groups({"one": override}, default.tx, labels=which), case, default, other)
+    one, rest = (inside(params, jax.tree.map(lambda x, n=n: x == n, which)) for n in ("one", "default"))
+    default = more(rest)
+    row, ranges = default.rows[0], default.tx.factory._specification.ranges
+    changeable = len(default.rows) == 1 and "mask" not in row.arguments  # Its mask fits the other part only.
+    names = [n for n, v in default.tx.hyperparameters.items() if isinstance(v, float) and changeable]
+    names = [n for n in names if n not in CLASHES.get(row.name, ())]
+    kind = draw(st.sampled_from(["other", "freeze", *(["number"] if names else [])]))
+    if kind == "other":
+        other = more(one)
+        return together(jl.groups({"one": other.tx}, default.tx, labels=which), case, default, other)
+    override: Any = "freeze"
+    if kind == "number":
+        name = draw(st.sampled_from(names))
+        override = {name: draw(numbers_in(ranges[name]))}
+    return together(jl.groups({"one": override}, default.tx, labels=which), case, default)
 
 
 def together(tx: jl.GradientTransformation, case: Case, *parts: Drawn) -> Drawn:
