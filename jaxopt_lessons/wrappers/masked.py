@@ -100,7 +100,7 @@ def update_some(
     new, state = tx.update(inside, state, None if params is None else pick_some(params, where), **extra)
     if jax.tree.structure(new) != jax.tree.structure(inside):
         _tree_checks.different_trees("what came out", new, "what went in", inside)
-    return tree.pick(updates, where) if not jax.tree.leaves(new) else new, state
+    return new, state
 
 
 def pick_some(x: PyTree, where: PyTree) -> PyTree:

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
+
+import jaxopt_lessons as jl
 from properties import law
 from properties.strategies import (
-    COMPOSED,
-    DECIDES,
     HALF,
     ROW,
     Drawn,
@@ -22,15 +22,12 @@ from properties.strategies import (
     masks,
     numbers,
     optimizers,
-    plain_rows,
     problems,
     schedules,
     together,
     trees,
 )
 from properties.test_random_optimizers import assert_near, certain, wide
-
-import jaxopt_lessons as jl
 
 BOTH = [jnp.float32, jnp.bfloat16]
 
@@ -74,7 +71,15 @@ def with_tx(drawn, tx):
 # -- masks, groups, chains --------------------------------------------------------------------------------------------
 
 
-@law(short=6, long=120, problem=problems(dtypes=BOTH, rows=certain, depth=2), data=st.data())
+WITH_TREES = ("masked", "freeze", "selective_transform", "groups", "partition", "multi_transform")
+"""Rows in which the random masks and labels stand: they fit one tree only."""
+
+
+def fits_any_tree(case):
+    return certain(case) and case.name not in WITH_TREES
+
+
+@law(short=4, long=120, problem=problems(dtypes=BOTH, rows=fits_any_tree, depth=2, most=3), data=st.data())
 def test_a_mask_of_all_is_no_mask_and_one_of_none_is_nothing(problem, data):
     params, drawn, grads = problem
     every = data.draw(st.sampled_from([True, jax.tree.map(lambda _: True, params)]))
@@ -98,7 +103,7 @@ def groups(draw):
     return params, which, drawn, [draw(gradients(params)) for _ in range(2)]
 
 
-@law(short=5, long=100, case=groups(), kind=st.sampled_from(["partition", "groups", "masked"]))
+@law(short=4, long=100, case=groups(), kind=st.sampled_from(["partition", "groups", "masked"]))
 def test_groups_are_optimizers_alone_on_their_parts(case, kind):
     params, which, drawn, grads = case
     one, two = drawn["one"], drawn["two"]
@@ -117,7 +122,7 @@ def test_groups_are_optimizers_alone_on_their_parts(case, kind):
         assert_near([(part(u), part(p)) for u, p in both], alone, tolerance_of(params))
 
 
-@law(short=5, long=100, params=trees(BOTH, most=3), data=st.data())
+@law(short=4, long=100, params=trees(BOTH, most=3), data=st.data())
 def test_chains_are_associative_and_the_identity_is_neutral(params, data):
     a, b = (data.draw(optimizers(params, 1, certain, rounds=False)) for _ in range(2))
     c = data.draw(optimizers(params, 1, certain))
@@ -139,7 +144,7 @@ def test_chains_are_associative_and_the_identity_is_neutral(params, data):
     assert_near(u, expected[0][0], tolerance_of(params))
 
 
-@law(short=6, long=100, problem=problems(2, rows=certain, depth=2), data=st.data())
+@law(short=4, long=100, problem=problems(2, rows=fits_any_tree, depth=2), data=st.data())
 def test_frozen_weights_stay_bit_by_bit(problem, data):
     params, drawn, grads = problem
     mask = data.draw(masks(params))
@@ -161,8 +166,10 @@ def test_frozen_weights_stay_bit_by_bit(problem, data):
     if kind == "freeze":
         moving = jax.tree.map(lambda x: not x, frozen)
         expected = updates_of(drawn, params, grads[:1])[0]
-        assert_near(jl.tree.pick(updates_of(with_tx(drawn, tx), params, grads[:1])[0][0], moving), 
-                    jl.tree.pick(expected[0], moving))
+        assert_near(
+            jl.tree.pick(updates_of(with_tx(drawn, tx), params, grads[:1])[0][0], moving),
+            jl.tree.pick(expected[0], moving),
+        )
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
@@ -173,7 +180,7 @@ def hands_on(case):
     return certain(case)
 
 
-@law(short=5, long=100, problem=problems(4, rows=hands_on, depth=1), k=st.integers(1, 3), mean=st.booleans())
+@law(short=4, long=100, problem=problems(4, rows=hands_on, depth=1), k=st.integers(1, 3), mean=st.booleans())
 def test_several_micro_batches_are_one_step_from_their_mean(problem, k, mean):
     params, drawn, grads = problem
     grads = grads[: 4 - 4 % k]
@@ -186,30 +193,34 @@ def test_several_micro_batches_are_one_step_from_their_mean(problem, k, mean):
             assert all(not np.any(leaf) for leaf in jax.tree.leaves(updates))
 
 
-@law(short=6, long=100, problem=problems(3, rows=certain, depth=1))
+@law(short=4, long=100, problem=problems(3, rows=certain, depth=1))
 def test_lookahead_all_the_way_at_every_step_is_the_fast_optimizer(problem):
     params, drawn, grads = problem
     assume(not drawn.tx.takes_half_precision)
     assert_same_run(with_tx(drawn, jl.lookahead(drawn.tx, 1, 1.0)), drawn, params, grads)
 
 
-KEEPS_STILL = ("apply_if_finite", "skip_nonfinite", "MultiSteps", "lookahead", "ema_params", "swa_params",
-    "polynomial_average_params", "cautious", "master_weights", "split_master_weights", "kahan", "stochastic_rounding",
-    "moment_dtypes", "with_precision", "flatten", "selective_transform", "split_real_and_imaginary", "conditionally_mask")  # fmt: skip
+KEEPS_STILL = (
+    *("apply_if_finite", "skip_nonfinite", "MultiSteps", "lookahead", "ema_params", "swa_params"),
+    *("polynomial_average_params", "cautious", "master_weights", "split_master_weights", "kahan"),
+    *("stochastic_rounding", "moment_dtypes", "with_precision", "flatten", "selective_transform"),
+    *("split_real_and_imaginary", "conditionally_mask"),
+)
 """Wrappers whose step is nothing where that of the optimizer inside is nothing."""
 
 
 def has_a_rate(case):
-    return "learning_rate" in case.factory._specification.ranges and 0.0 in case.factory._specification.ranges[
-        "learning_rate"] and case.name not in COMPOSED and not case.name.startswith("scale_by_") and case.name not in (
-        "schedule_free",)
+    """Presets whose learning rate may be 0; ``schedule_free`` repeats the one of the optimizer inside."""
+    allowed = case.factory._specification.ranges.get("learning_rate")
+    is_preset = not case.name.startswith("scale_by_") and case.name != "schedule_free"
+    return is_preset and not case.per_example and allowed is not None and 0.0 in allowed
 
 
 @st.composite
 def standing_still(draw):
     """A preset with a learning rate of 0, in wrappers that hand its steps on."""
     params = draw(trees(BOTH, most=3))
-    case = draw(st.sampled_from([c for c in ROW.values() if has_a_rate(c) and not c.per_example]))
+    case = draw(st.sampled_from([c for c in ROW.values() if has_a_rate(c)]))
     changes = draw(arguments_of(case))
     drawn = Drawn(case.make(**{**changes, "learning_rate": 0.0}), (case,))
     for name in draw(st.lists(st.sampled_from(KEEPS_STILL), max_size=2)):
@@ -221,7 +232,7 @@ def standing_still(draw):
     return params, drawn, [draw(gradients(params, ("normal", "zero", "tiny", "huge"))) for _ in range(3)]
 
 
-@law(short=8, long=200, case=standing_still())
+@law(short=5, long=200, case=standing_still())
 def test_a_learning_rate_of_zero_moves_nothing(case):
     params, drawn, grads = case
     for _, after in updates_of(drawn, params, grads):
@@ -246,10 +257,10 @@ RANDOM = {
 
 
 def unmasked(case):
-    return alike(case) and case.name not in ("masked", "freeze", "selective_transform", "groups", "partition", "multi_transform")
+    return alike(case) and case.name not in WITH_TREES
 
 
-@law(short=6, long=120, data=st.data())
+@law(short=4, long=120, data=st.data())
 def test_names_order_and_neighbours_of_leaves_change_nothing(data):
     """Leaves in a list, in another order, under other names, and beside a leaf with any gradients: bit by bit."""
     params = list(jax.tree.leaves(data.draw(trees(BOTH, most=3))))
@@ -272,7 +283,7 @@ def test_names_order_and_neighbours_of_leaves_change_nothing(data):
             assert_near(p["kept"][0][f"{name}/inside"], expected_p[i], tolerance_of(params))
 
 
-@law(short=5, long=100, problem=problems(2, rows=certain, depth=1, most=3), n=st.integers(1, 3))
+@law(short=4, long=100, problem=problems(2, rows=certain, depth=1, most=3), n=st.integers(1, 3))
 def test_vmap_over_stacked_trees_is_the_loop(problem, n):
     params, drawn, grads = problem
     assume(not any(c.name in ("flatten",) for c in drawn.rows))
@@ -322,8 +333,8 @@ def invariant(draw):
 
 
 @law(
-    short=8,
-    long=200,
+    short=5,
+    long=150,
     params=trees(most=3),
     drawn=invariant(),
     factor=st.sampled_from([2.0**-20, 2.0**-3, 1.7, 2.0**10, 1e4]),
@@ -349,7 +360,7 @@ def assert_same_values(actual, expected, tolerance=2e-6):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * largest)
 
 
-@law(short=12, long=400, schedule=schedules())
+@law(short=8, long=200, schedule=schedules(depth=2))
 def test_a_schedule_is_one_function_however_it_is_called(schedule):
     """At an array, at each count alone, mapped, compiled, closed over, and at whole numbers of every kind."""
     eager = np.asarray(schedule(jnp.asarray(COUNTS)))
@@ -377,7 +388,7 @@ def test_a_schedule_prints_and_flattens_as_what_it_is(schedule):
     assert jax.tree.unflatten(structure, leaves) == schedule
 
 
-@law(short=12, long=400, schedule=schedules())
+@law(short=10, long=300, schedule=schedules())
 def test_the_peak_of_a_schedule_is_its_largest_value(schedule):
     """And its length is where it comes to rest."""
     long = np.concatenate([np.arange(600), [2**24, 2**31 - 2, 2**31 - 1]])
@@ -385,13 +396,25 @@ def test_the_peak_of_a_schedule_is_its_largest_value(schedule):
     if schedule.peak is not None:
         assert seen.max() <= schedule.peak * (1 + 1e-6) + 1e-7 * np.abs(schedule.peak) + 1e-9
         near = np.abs(seen - schedule.peak) <= 2e-6 * np.max(np.abs(seen)) + 1e-9
-        assert np.any(near) or not np.isfinite(schedule.peak) or int(schedule.timed.boundary) > 500 or schedule.timed.endless
+        assert (
+            np.any(near)
+            or not np.isfinite(schedule.peak)
+            or int(schedule.timed.boundary) > 500
+            or schedule.timed.endless
+        )
     if schedule.length is not None and int(schedule.length) < 600:
         rest = seen[int(schedule.length) : 600]
         assert_same_values(rest, np.full_like(rest, rest[0]))
 
 
-@law(short=10, long=300, a=schedules(depth=2), b=schedules(depth=2), n=st.integers(1, 9), factor=st.sampled_from([-2.0, 0.0, 0.5, 3.0]))
+@law(
+    short=4,
+    long=80,
+    a=schedules(depth=2),
+    b=schedules(depth=2),
+    n=st.integers(1, 9),
+    factor=st.sampled_from([-2.0, 0.0, 0.5, 3.0]),
+)
 def test_laws_of_schedules(a, b, n, factor):
     va, vb, counts = values(a), values(b), COUNTS
     assert_same_values(values(a + b), va + vb, 1e-5)
@@ -417,7 +440,7 @@ def test_laws_of_schedules(a, b, n, factor):
         assert int(held.length) == (int(a.timed.boundary) if a.length is None else int(a.length)) + n
 
 
-@law(short=30, long=2000, schedule=schedules(depth=1), other=st.sampled_from([0.05, 0.6]))
+@law(short=15, long=500, schedule=schedules(depth=1), other=st.sampled_from([0.05, 0.6]))
 def test_replaced_numbers_are_those_of_a_schedule_made_anew(schedule, other):
     arguments = schedule.arguments
     names = [n for n, v in arguments.items() if isinstance(v, float) and n in schedule.hyperparameters]
@@ -429,5 +452,4 @@ def test_replaced_numbers_are_those_of_a_schedule_made_anew(schedule, other):
         replaced = schedule.replace(**{name: other})
         assert replaced == anew
         np.testing.assert_array_equal(values(replaced), values(anew))
-        leaves, structure = jax.tree.flatten(schedule)
-        assert jax.tree.structure(replaced) == structure
+        assert jax.tree.structure(replaced) == jax.tree.structure(schedule)

@@ -6,6 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
+from training_problems import assert_same
+
+import jaxopt_lessons as jl
+from jaxopt_lessons.testing.subject import form, wide
 from properties import law
 from properties.strategies import (
     DECIDES,
@@ -21,10 +25,6 @@ from properties.strategies import (
     problems,
     trees,
 )
-from training_problems import assert_same
-
-import jaxopt_lessons as jl
-from jaxopt_lessons.testing.subject import form, wide
 
 COMPLEX = [*REAL, jnp.complex64]
 
@@ -67,7 +67,7 @@ def step_of(drawn: Drawn):
 # -- forms ------------------------------------------------------------------------------------------------------------
 
 
-@law(short=30, long=500, problem=problems(dtypes=REAL, mixed=True), with_complex=problems(1, COMPLEX, for_complex))
+@law(short=20, long=500, problem=problems(dtypes=REAL, mixed=True), with_complex=problems(1, COMPLEX, for_complex))
 def test_init_needs_shapes_and_update_keeps_every_form(problem, with_complex):
     for params, drawn, (g, *_) in (problem, with_complex):
         state = drawn.tx.init(params)
@@ -85,14 +85,14 @@ def certain(case):
     return not any(case.name in names for names in DECIDES.values())
 
 
-@law(short=5, long=80, problem=problems(dtypes=[jnp.float32, jnp.bfloat16], rows=certain, most=2))
+@law(short=3, long=80, problem=problems(dtypes=[jnp.float32, jnp.bfloat16], rows=certain, most=2))
 def test_jit_is_eager(problem):
     tolerance = 2**-6 if any(leaf.dtype in HALF for leaf in jax.tree.leaves(problem.params)) else 2e-5
     step = step_of(problem.drawn)
     assert_near(steps_of(problem, jax.jit(step))[0], steps_of(problem, step)[0], tolerance)
 
 
-@law(short=6, long=150, problem=problems(3, REAL, kinds=("normal", "zero", "tiny", "nan", "inf"), most=3))
+@law(short=5, long=150, problem=problems(3, REAL, kinds=("normal", "zero", "tiny", "nan", "inf"), most=3))
 def test_a_scan_is_the_loop(problem):
     """The same compiled step in a loop on the host and in one on the device, bit by bit."""
     step = step_of(problem.drawn)
@@ -156,7 +156,7 @@ def test_it_prints_pickles_and_flattens_as_what_it_is(drawn):
         assert jax.tree.unflatten(structure, other) != tx
 
 
-@law(short=40, long=1000, problem=problems(1))
+@law(short=25, long=1000, problem=problems(1))
 def test_hyperparameters_are_read_by_name_and_set_by_name(problem):
     tx = problem.drawn.tx
     state = tx.init(problem.params)
@@ -184,7 +184,8 @@ def can_be_set(tx, name, value):
     try:
         jl.set_hyperparams(tx, {name: value})
     except ValueError as error:
-        assert "no hyperparameter" in str(error) or " must be a " in str(error)
+        if "no hyperparameter" not in str(error) and " must be a " not in str(error):
+            raise
         return False
     return True
 
@@ -209,7 +210,7 @@ def test_a_state_by_names_comes_back(problem, seed):
     assert_same(jl.load_state_dict(tx, params, named), state)
 
 
-@law(short=40, long=1000, problem=problems(1, COMPLEX, for_complex))
+@law(short=25, long=1000, problem=problems(1, COMPLEX, for_complex))
 def test_explain_knows_the_bytes_of_the_state(problem):
     tx, params = problem.drawn.tx, problem.params
     found = jl.explain(tx, params)
@@ -237,7 +238,7 @@ def one_leaf_changed(draw):
     return Problem(params, drawn, grads), Problem(params, drawn, changed), place
 
 
-@law(short=8, long=150, case=one_leaf_changed())
+@law(short=5, long=150, case=one_leaf_changed())
 def test_the_gradient_of_a_leaf_moves_no_other(case):
     """Not even one that is NaN, infinite or huge: bit by bit."""
     problem, changed, place = case
