@@ -1,0 +1,117 @@
+"""Which tests are asked about a change of which file: those of its rows in the tables first, then all that name it."""
+
+import functools
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+NUMBERS = ["test_numbers.py", "test_contract.py"]
+SCHEDULES = ["test_schedules.py", "schedules"]
+SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts.py", "test_architecture.py"]
+"""Those whose time is out of proportion, or that look at the source."""
+
+TRAINING = {
+    "batches": "batches",
+    "chunks": "fit fit_streams long_runs",
+    "ema": "ema",
+    "evaluate": "evaluate",
+    "guard": "guard",
+    "micro_batches": "accumulation",
+    "objective": "step stateful policy",
+    "run_length": "fit long_runs compilation",
+    "scan": "scan",
+    "shuffle": "shuffle",
+    "state": "state",
+    "step": "step norms accumulation",
+}
+"""The tests of the core of training; all other tests of training come after them."""
+
+
+def public_names(module: str) -> set[str]:
+    """The names in the library's namespace that stand for something defined in this module."""
+    import jaxopt_lessons as jl
+
+    spaces = [jl, *(space for space in vars(jl).values() if inspect.ismodule(space))]
+    named = [(name, getattr(space, name)) for space in spaces for name in getattr(space, "__all__", dir(space))]
+    return {name for name, value in named if getattr(value, "__module__", None) == module}
+
+
+class Everything:
+    """Keeps all tests."""
+
+
+class Rows:
+    """Keeps the cases of the tables' rows with one of these names. The table of optimizers is cut to them beforehand,
+    which saves collecting all others: a process asks one round only."""
+
+    def __init__(self, names: set[str]):
+        self.names = names
+
+    def pytest_configure(self) -> None:
+        import cases
+
+        for rows in (cases.CASES, cases.CONTRACT):
+            rows[:] = [case for case in rows if case.name in self.names]
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items[:] = [item for item in items if self.names & self.of(item)]
+        items.sort(key=lambda item: "[" in item.name and "-" in item.name)  # each row as it stands first
+
+    def of(self, item) -> set[str]:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        values = [part for value in parameters.values() for part in (value if isinstance(value, tuple) else [value])]
+        return {getattr(value, "name", None) for value in values}
+
+
+class Naming:
+    """Keeps the tests with one of these words in their source or name, of files that have it."""
+
+    def __init__(self, words: set[str], whole: list[str]):
+        self.pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
+        self.whole = whole
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items[:] = [item for item in items if self.concerns(item)]
+
+    def concerns(self, item) -> bool:
+        if any(str(item.path).startswith(str(TESTS / path)) for path in self.whole):
+            return True
+        source = inspect.getsource(item.function) if hasattr(item, "function") else ""
+        return bool(self.pattern.search(source) or self.pattern.search(item.name))
+
+
+@functools.cache
+def texts() -> dict[str, str]:
+    files = [
+        path
+        for path in sorted(TESTS.rglob("test_*.py"))
+        if not any(str(path).startswith(str(TESTS / s)) for s in SELDOM)
+    ]
+    return {str(path.relative_to(TESTS)): path.read_text() for path in files}
+
+
+def rounds(module: str) -> list[tuple[list[str], object]]:
+    """The rounds of tests for a module: files, and the plugin that chooses among their tests."""
+    _, folder, stem = module.split(".")
+    names = public_names(module)
+    words = names | {f"{folder}.{stem}", f"import {stem}"}
+    mentioned = [file for file, text in texts().items() if re.search(rf"\b({'|'.join(words)})\b", text)]
+    if folder == "train":
+        own = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
+        others = [file for file in texts() if file.startswith("train/test_") and file not in own]
+        return [(own, Everything()), (others, Everything())]
+    if folder == "schedules":
+        own = ["test_schedules.py"] + [file for file in texts() if file.startswith("schedules/")]
+        others = [file for file in mentioned if file not in own and not file.startswith("train/")]
+        return [(["test_schedules.py"], Rows(names)), (own, Naming(words, own)), (others, Naming(words, []))]
+    others = [file for file in mentioned if file not in NUMBERS and not file.startswith("train/")]
+    return [(NUMBERS, Rows(names)), (others, Naming(words, []))]
+
+
+def run(files: list[str], plugin: object) -> int:
+    """The status of pytest, in this process; 5 (nothing chosen) counts as passed."""
+    options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not oracle"]
+    return int(pytest.main([*options, f"--rootdir={TESTS.parent}", *(str(TESTS / file) for file in files)], [plugin]))
