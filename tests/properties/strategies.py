@@ -412,6 +412,8 @@ def optimizers(draw, params: Any, depth: int = 3, rows=anything, schedules: bool
     if kind in ("chain", "named_chain"):
         n = draw(st.integers(0 if kind == "chain" else 1, 3))
         parts = [more(rounds=rounds and i == n - 1) for i in range(n)]
+        if n > 1 and draw(st.booleans()):
+            parts[-1] = parts[0]  # two of one name
         stages = [part.tx for part in parts]
         if kind == "named_chain":
             return together(jl.named_chain(*zip("abc", stages, strict=False)), case, *parts)
