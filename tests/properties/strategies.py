@@ -407,7 +407,7 @@ def optimizers(draw, params: Any, depth: int = 3, rows=anything, schedules: bool
 
     kinds = [name for name in COMPOSED if rows(ROW[name])]
     wrappers = [n for n in WRAPPERS if rows(ROW[n]) and (rounds or not ROW[n].make().takes_half_precision)]
-    kind = draw(st.sampled_from([*kinds, *wrappers]))
+    kind = draw(st.sampled_from([*kinds, *wrappers, *8 * ["chain"]]))
     case = ROW[kind]
     if kind in ("chain", "named_chain"):
         n = draw(st.integers(0 if kind == "chain" else 1, 3))
