@@ -9,6 +9,9 @@ from jaxopt_lessons._errors import InputError, describe, some
 MOST = 10
 """Differences that are listed before the rest is only counted."""
 
+LONGEST = 500
+"""Characters of an error of another library that are shown: it may quote a whole file."""
+
 
 def not_installed(owner: str) -> NoReturn:
     raise ImportError(f"{owner} needs orbax: pip install 'jaxopt_lessons[checkpoints]'") from None
@@ -57,6 +60,24 @@ def incomplete(path: Path) -> NoReturn:
         f"{path} has the name of a checkpoint, but not what is in one: it was copied in part, or is something else. "
         "Delete it, or give another directory."
     ) from None
+
+
+def damaged(path: Path, problems: Sequence[str], others: Sequence[int]) -> NoReturn:
+    """Raises with what is wrong with its files; ``others`` are the steps of the other checkpoints."""
+    shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+    what_to_do = "There is no other in its directory: copy it anew, or delete it and begin again."
+    if others:
+        what_to_do = (
+            f"That of step {others[-1]} is still there: restore it with step={others[-1]}; for fit(resume=True) to go "
+            f"on from it, delete {path.name}."
+        )
+    raise InputError(f"the checkpoint {path} is damaged: {shown}. Nothing was restored. {what_to_do}")
+
+
+def unreadable(path: Path, what: str, error: BaseException | None = None) -> NoReturn:
+    raise InputError(
+        f"the checkpoint {path} cannot be read, though its files are as their checksums say: {what[:LONGEST]}"
+    ) from error
 
 
 def another_format(path: Path, found: Any, known: int) -> NoReturn:

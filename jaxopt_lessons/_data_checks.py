@@ -58,6 +58,10 @@ def state_not_json(kind: type, where: str) -> NoReturn:
     )
 
 
+def state_not_encoded(error: Exception) -> NoReturn:
+    raise InputError(f"data: its state, as it was saved, cannot be read: {str(error)[:200]}") from error
+
+
 def leaf_not_array(path: Sequence[Any], leaf: Any) -> NoReturn:
     raise InputError(f"the leaf at {path_name(path)!r} is {describe(leaf)}, not an array of numbers.")
 

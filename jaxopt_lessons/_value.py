@@ -15,6 +15,7 @@ The arguments are checked once, when the value is built, not when it is unflatte
 import difflib
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from jaxopt_lessons.types import Convert, Range, Repeated
 P = ParamSpec("P")
 V = TypeVar("V", bound="Value")
 M = TypeVar("M", Range, Convert, Repeated)
+_PACKAGE = "jaxopt_lessons"
 _VARIADIC = inspect.Parameter.VAR_POSITIONAL
 
 
@@ -162,7 +164,7 @@ class Value:
             return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new, (type(self), self._factory, dict(self._arguments))
+        return _unpickled, (_public_name(self._factory) or self._factory, dict(self._arguments))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -307,6 +309,29 @@ def _new(kind: type[V], factory: Callable[..., Any], arguments: Mapping[str, Any
     static = tuple((n, _frozen(factory, n, arguments[n])) for n in arguments if n not in children)
     static += tuple((n, _skeleton(factory, n, arguments[n])) for n in arguments if n in mixed)
     return _assemble(kind, (factory, tuple(arguments), children, static), arguments)
+
+
+def _public_name(factory: Callable[..., Any]) -> str | None:
+    """Its name in ``jaxopt_lessons``, None if it has none there: what is kept in pickles, where files may move."""
+    is_public = getattr(sys.modules[_PACKAGE], factory.__name__, None) is factory
+    return factory.__name__ if is_public else None
+
+
+def _unpickled(factory: Callable[..., Any] | str, arguments: Mapping[str, Any]) -> Value:
+    """The value that was pickled, by this version or an older one: arguments that have come since have their defaults.
+
+    Pickles name this function, so it stays where it is.
+    """
+    if isinstance(factory, str):
+        factory = typing.cast(Callable[..., Any], getattr(sys.modules[_PACKAGE], factory))
+    specification = _specification(factory)
+    if unknown := sorted(set(arguments) - set(specification.parameters)):
+        raise TypeError(f"{factory.__name__}: the pickle has an argument {unknown[0]!r}, which there is no more.")
+    defaults = {
+        name: arguments[name] if name in arguments else specification.check(name, parameter.default)
+        for name, parameter in specification.parameters.items()
+    }
+    return _new(specification.kind, factory, defaults)
 
 
 def _assemble(kind: type[V], structure: tuple[Any, ...], arguments: Mapping[str, Any]) -> V:

@@ -20,7 +20,7 @@ optax's (a rate of optax's is that of the last update). That is read from the st
 
 import contextlib
 import difflib
-import fnmatch
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,7 +40,7 @@ from jaxopt_lessons._named_parts import (
 from jaxopt_lessons._value import Value, changed_at, values_inside
 from jaxopt_lessons.core import GradientTransformation, Part, as_transformation, pair_of_functions
 from jaxopt_lessons.types import State
-from jaxopt_lessons.wrappers.groups import groups, transforms_of
+from jaxopt_lessons.wrappers.groups import groups, transforms_of, with_stars
 
 
 def hyperparams(tx: Any, state: State) -> dict[str, Any]:
@@ -218,8 +218,10 @@ def _matching(pattern: str, outer: list[str], inner: list[str]) -> list[str]:
         raise TypeError(f"set_hyperparams: a name must be a string; got {pattern!r}.")
     if pattern in outer or pattern in inner:
         return [pattern]
+    pieces = [".".join(map(re.escape, piece.split("?"))) for piece in re.split(r"\*+", pattern)]
+    expression = re.compile(with_stars(pieces, "."), re.DOTALL)
     for known in (outer, inner):
-        found = fnmatch.filter(known, pattern)
+        found = list(filter(expression.fullmatch, known))
         if found:
             return found
     near = [name for name in outer if _abbreviates(pattern, name)] or difflib.get_close_matches(pattern, outer + inner)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -18,6 +19,7 @@ def updates_of(tx, grads, params=None):
     return found, state
 
 
+@bad_input(39, 40)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("use_clipping", [True, False])
 def test_adopt_shows_a_gradient_that_is_not_finite(bad, use_clipping):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -46,6 +47,7 @@ def test_a_gradient_across_the_momentum_of_all_entries():
         assert np.all(second_update(jl.cautious(jl.sgd(1.0, momentum=0.9), eps=eps), first, second) == 0)
 
 
+@bad_input(39, 40)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_masked_entry_that_is_not_finite_is_seen(bad):
     masked = second_update(jl.cautious(jl.sgd(1.0, momentum=0.9)), jnp.array([bad, 1.0]), jnp.array([-1.0, 1.0]))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.schedules.rectification import terms_held
@@ -100,6 +101,7 @@ def test_radam_in_float32_at_its_default_betas():
     np.testing.assert_allclose(single, double, rtol=2e-5, atol=2e-6)
 
 
+@bad_input(39, 40)
 def test_sign_methods_show_what_is_not_finite():
     """The sign of an overflow would be a step like any other, and nobody would see it."""
     grads = jnp.array([jnp.inf, -jnp.inf, jnp.nan, 3e38, 1e-30])

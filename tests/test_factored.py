@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import runs
+from bad_inputs import bad_input
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -75,6 +76,7 @@ def test_sharded_parameters(tx, axis_type, spec):
     assert_close((updates, state), run(tx, [here] * 2, here))
 
 
+@bad_input(52)
 @every_factored
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=lambda d: d.__name__)
 def test_half_precision_is_calculated_in_float32(tx, dtype):
@@ -86,6 +88,7 @@ def test_half_precision_is_calculated_in_float32(tx, dtype):
     jax.tree.map(lambda u, e: np.testing.assert_array_equal(u, e.astype(dtype)), updates, expected)
 
 
+@bad_input(43, 47)
 @every_factored
 @pytest.mark.parametrize("eps", ["default", "zero"])
 def test_zero_gradients_give_zero_updates_and_finite_derivatives(tx, eps):
@@ -108,6 +111,7 @@ def test_zero_gradients_give_zero_updates_and_finite_derivatives(tx, eps):
     assert all(np.all(np.isfinite(leaf)) for leaf in inexact)
 
 
+@bad_input(41)
 @every_factored
 @pytest.mark.parametrize("huge", [1e20, 3e38])
 def test_one_huge_gradient_leaves_a_finite_state(tx, huge):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -116,6 +117,7 @@ def test_units_of_other_shapes_need_an_axis():
     np.testing.assert_allclose(updates, 0.1 * params, rtol=1e-6)
 
 
+@bad_input(41, 43)
 @pytest.mark.parametrize("size", [0.0, 1e20, 3e38])
 def test_units_with_huge_gradients_and_no_limit(size):
     params = jnp.ones((3, 2))
@@ -147,6 +149,7 @@ REFUSING = [
 ]
 
 
+@bad_input(54)
 @pytest.mark.parametrize("tx", REFUSING, ids=lambda tx: tx.name)
 def test_complex_leaves_are_refused_where_axes_have_a_meaning(tx):
     params = {"a": [jnp.ones((2, 2), jnp.complex64)]}

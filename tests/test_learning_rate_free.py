@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -104,6 +105,7 @@ def test_zeros_for_a_long_time(tx, dtype):
     assert all(np.all(leaf < 0) for leaf in values)
 
 
+@bad_input(41, 46)
 @every_one
 @pytest.mark.parametrize("value", [1e30, 1e-30, 0.0, -1e30])
 def test_any_loss_and_huge_gradients_leave_finite_states(tx, value):

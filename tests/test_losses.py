@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 from jaxopt_lessons import losses
@@ -99,6 +100,7 @@ def test_values_and_derivatives_are_the_formula(name, targets, formula, slope, s
     np.testing.assert_allclose(jax.grad(lambda p: jnp.sum(loss(p, targets)))(predictions), slope(*wide), 3e-6, 3e-7)
 
 
+@bad_input(41)
 @elementwise
 def test_extreme_values_are_exact_and_their_derivatives_finite(name, targets, formula, slope):
     loss = getattr(losses, name)
@@ -139,6 +141,7 @@ def test_small_errors_have_losses_and_derivatives_with_all_their_digits(name):
     np.testing.assert_allclose(got, slope(wide, 0.0), 2e-6)
 
 
+@bad_input(52)
 @elementwise
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_calculated_and_returned_in_float32(name, targets, formula, slope, dtype):
@@ -245,6 +248,7 @@ def test_adding_a_number_to_all_logits_changes_nothing():
     np.testing.assert_allclose(losses.softmax_cross_entropy_with_integer_labels(logits + 1e4, labels), plain, 1e-6)
 
 
+@bad_input(41)
 def test_extreme_logits_have_finite_losses_and_derivatives():
     logits = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [-1e4, -1e4, -1e4]], np.float32)
     onehot = np.eye(3, dtype=np.float32)
@@ -262,6 +266,7 @@ def test_extreme_logits_have_finite_losses_and_derivatives():
             assert np.all(np.isfinite(slope))
 
 
+@bad_input(40)
 def test_a_class_that_is_ruled_out_costs_nothing_where_it_has_no_probability():
     """0 times -inf is 0."""
     logits = np.array([[0.0, -np.inf, 0.0]], np.float32)

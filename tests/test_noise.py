@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 from jaxopt_lessons import tree
@@ -46,6 +47,7 @@ def test_steps_leaves_and_entries_are_independent():
             assert abs(correlation(x, y)) < 5 / np.sqrt(N)
 
 
+@bad_input(54)
 def test_complex_noise_has_the_variance_in_each_part():
     (u,) = noise(jl.add_noise(0.3, 0.0), jnp.zeros(N, jnp.complex64), 1)
     assert u.dtype == jnp.complex64

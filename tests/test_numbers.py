@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from cases import CASES, Case, stepped
 
 import jaxopt_lessons as jl
@@ -165,6 +166,7 @@ def test_bias_correction(decay, t):
         assert float(actual) == 1.0
 
 
+@bad_input(50)
 def test_increment_saturates():
     largest = jnp.int32(2**31 - 1)
     assert int(jl.numerics.increment(jnp.int32(7))) == 8

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 from jaxopt_lessons import numerics, tree
 
@@ -40,6 +41,7 @@ def test_derivatives_of_norms(function):
         np.testing.assert_allclose(jax.grad(function)(jnp.asarray(size * x, jnp.float32)), expected, rtol=1e-6)
 
 
+@bad_input(41, 42)
 def test_scaled_norm_makes_unit_vectors_of_anything():
     for size in (1e-35, 1.0, 1e38):
         x = jnp.asarray(size * np.array([3.0, -1.0, 2.0]), jnp.float32)
@@ -47,6 +49,7 @@ def test_scaled_norm_makes_unit_vectors_of_anything():
         np.testing.assert_allclose(x / scale / length, np.array([3.0, -1.0, 2.0]) / 14**0.5, rtol=1e-6)
 
 
+@bad_input(39, 40)
 def test_finite():
     np.testing.assert_array_equal(numerics.finite(jnp.array([1.0, jnp.inf, jnp.nan, -jnp.inf])), [1, 0, 0, 0])
 

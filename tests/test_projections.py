@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -176,6 +177,7 @@ def test_some_of_the_leaves_only():
 # -- zero_nans, scale_gradient, split_real_and_imaginary --------------------------------------------------------------
 
 
+@bad_input(39)
 def test_zero_nans_tells_where_they_were():
     tx = jl.zero_nans()
     params = {"w": jnp.ones(2), "b": [jnp.ones(()), None], "n": jnp.arange(2)}
@@ -207,6 +209,7 @@ def test_a_stopped_gradient_may_be_infinite():
     assert float(jax.grad(lambda x: jnp.sqrt(jl.scale_gradient(x, 0)))(0.0)) == 0.0
 
 
+@bad_input(54)
 def test_complex_parameters_for_optimizers_of_real_ones():
     rng = np.random.default_rng(1)
     params = {"z": jnp.asarray(rng.standard_normal(4) + 1j * rng.standard_normal(4), jnp.complex64), "x": jnp.ones(3)}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 from jaxopt_lessons import rounding
 
@@ -72,6 +73,7 @@ def test_stochastic_rounding_is_right_on_average(dtype, x):
     assert abs(results.mean() - np.float32(x)) < 4 * results.std() / np.sqrt(results.size)
 
 
+@bad_input(41)
 @every_dtype
 def test_what_is_too_large_becomes_infinite_as_in_a_cast(dtype):
     largest = float(jnp.finfo(dtype).max)

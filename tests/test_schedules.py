@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 from schedule_rows import ROWS, Row
 
 import jaxopt_lessons as jl
@@ -211,6 +212,7 @@ def test_large_boundaries_are_exact():
             assert (float(call(edge - 1)), float(call(edge))) == (1.0, 0.5)
 
 
+@bad_input(50)
 @pytest.mark.parametrize("x64", [False, True])
 def test_counts_that_no_counter_reaches(x64):
     with jax.enable_x64(x64):

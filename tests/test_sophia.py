@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from test_convergence import bowl, minimum, regression
 
 import jaxopt_lessons as jl
@@ -67,6 +68,7 @@ def test_seeds_can_be_mapped_over():
     np.testing.assert_allclose(found[3], alone, rtol=1e-6)
 
 
+@bad_input(54)
 def test_complex_parameters_have_two_curvatures():
     """``3 x^2 / 2 + 5 y^2 / 2`` of ``z = x + iy``."""
     tx = jl.hutchinson_estimator_diag_hessian()

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 from jaxopt_lessons import tree
@@ -191,6 +192,7 @@ def test_clip_by_global_norm_at_the_corners(max_norm, gradient, expected):
     np.testing.assert_allclose(tx.update(g, tx.init(g))[0], expected, rtol=1e-6)
 
 
+@bad_input(54)
 def test_complex_gradients_of_real_parameters_are_refused():
     with pytest.raises(jl.InputError, match=r"the gradient is complex64\[2\] and the parameter float32\[2\]"):
         jl.sgd(0.1).update(jnp.ones(2, jnp.complex64), jl.sgd(0.1).init(jnp.ones(2)), jnp.ones(2))
@@ -248,6 +250,7 @@ def test_distance_from_a_start():
     assert float(jl.tree.distance(moved, start)) == 5
 
 
+@bad_input(39, 41)
 def test_dot_leaves_out_what_is_not_finite_and_does_not_overflow():
     x, y = jnp.array([1.0, jnp.nan, jnp.inf, 2.0]), jnp.array([3.0, 1.0, 1.0, 4.0])
     assert float(jl.numerics.dot(x, y)) == 11

@@ -31,7 +31,6 @@ Papers: Pearlmutter 1994, Fast Exact Multiplication by the Hessian; Lin, Saad & 
 Ghorbani, Krishnan & Xiao 2019, arXiv 1901.10159. Saddle points: Dauphin et al. 2014, arXiv 1406.2572.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -46,6 +45,7 @@ from jaxopt_lessons.inspect.mean_loss import mean_loss, planned_loss, real_param
 from jaxopt_lessons.inspect.vectors import as_tree, as_vector, dtype_of
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.objective import LossFunction
 from jaxopt_lessons.types import Params, PyTree, Range
 
@@ -200,7 +200,7 @@ class Hessian:
         self.params, self.dtype = params, dtype_of(params)
         self.size = sum(leaf.size for leaf in jax.tree.leaves(params))
         self.loss = self.gradient_norm = math.nan
-        self._product, self._arguments = _program(loss), (params, batches, model_state)
+        self._product, self._arguments = _program(loss.function, loss), (params, batches, model_state)
 
     def __call__(self, vector: Any) -> jax.Array:
         product, self.loss, self.gradient_norm = self._product(vector, *self._arguments)
@@ -218,8 +218,8 @@ class Hessian:
         )
 
 
-@functools.lru_cache(maxsize=64)
-def _program(loss: LossFunction) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+@kept
+def _program(owner: Any, loss: LossFunction) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
     @compilation.counted()
     def hessian_vector_product(
         vector: jax.Array, params: Params, batches: Batches, model_state: PyTree

@@ -14,7 +14,6 @@ Not as in the first paper's code: a vector (a bias) is one filter, where that ca
 directions are those of the differences to the center, where that takes off their mean.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +38,7 @@ from jaxopt_lessons.inspect.trajectory import Trajectory
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.evaluate import means
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.objective import LossFunction
 from jaxopt_lessons.types import Params, PyTree, Range
 
@@ -436,13 +436,13 @@ def _measured(
     loss: LossFunction, plane: _Plane, a: np.ndarray, b: np.ndarray, batches: Batches, model_state: PyTree
 ) -> dict[str, np.ndarray]:
     """The loss and the metrics at all points, ``[n_b, n_a]``."""
-    program = _program(loss)
+    program = _program(loss.function, loss)
     rows = [program(a, at, plane.center, plane.directions, batches, model_state) for at in b]
     return jax.tree.map(lambda *x: np.stack([np.asarray(row, np.float64) for row in x]), *rows)
 
 
-@functools.lru_cache(maxsize=64)
-def _program(loss: LossFunction) -> Callable[..., dict[str, jax.Array]]:
+@kept
+def _program(owner: Any, loss: LossFunction) -> Callable[..., dict[str, jax.Array]]:
     @compilation.counted()
     def measure_points(
         a: jax.Array, b: jax.Array, center: Params, directions: planes.Directions, batches: Batches, model_state: PyTree

@@ -31,7 +31,6 @@ Paper: McCandlish, Kaplan, Amodei & OpenAI Dota Team 2018, An Empirical Model of
 section 2 and appendix A. Departures: two passes over all examples instead of two batch sizes; standard errors.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,6 +44,7 @@ from jaxopt_lessons.inspect.mean_loss import mean_loss, planned_loss, real_param
 from jaxopt_lessons.inspect.vectors import as_vector
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.objective import LossFunction
 from jaxopt_lessons.types import Params, PyTree, Range
 
@@ -174,7 +174,9 @@ def noise_scale(
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     at_once = max(1, AT_ONCE // size if batch_size is None else batch_size // group)
     with _errors.stage("noise_scale"):
-        groups = _program(loss, min(at_once, batches.per_epoch))(params, batches, model_state, batches.order(key))
+        groups = _program(loss.function, loss, min(at_once, batches.per_epoch))(
+            params, batches, model_state, batches.order(key)
+        )
     return _estimates(_Groups(*(np.asarray(x, np.float64) for x in groups)), batches.without_data())
 
 
@@ -187,8 +189,8 @@ class _Groups(NamedTuple):
     total: Any
 
 
-@functools.lru_cache(maxsize=64)
-def _program(loss: LossFunction, at_once: int) -> Callable[..., _Groups]:
+@kept
+def _program(owner: Any, loss: LossFunction, at_once: int) -> Callable[..., _Groups]:
     @compilation.counted()
     def gradients_of_groups(params: Params, batches: Batches, model_state: PyTree, order: jax.Array | None) -> _Groups:
         wide = tree.widen(params)

@@ -13,7 +13,6 @@ that is 12 bytes for each parameter and row: 1,000 steps of a network of 10,000 
 """
 
 import difflib
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,7 +23,8 @@ import numpy as np
 from jaxopt_lessons import _checks, _data_checks, _training_checks, numerics, tree
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import NO_DATA, Batches, is_plain, planned
-from jaxopt_lessons.train.programs import as_argument
+from jaxopt_lessons.train.kept import kept
+from jaxopt_lessons.train.programs import as_argument, function_of
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step, as_step
@@ -158,7 +158,7 @@ def trajectory(
     recorded = (state.params, state.opt_state if keeps_opt_state else None)
     _check_memory(recorded, steps // every, every, _checks.whole("trajectory", "limit", limit, least=1))
     leaves, structure = jax.tree.flatten(as_argument(step))
-    program = _program(structure, steps // every, every, keeps_opt_state)
+    program = _program(function_of(step), structure, steps // every, every, keeps_opt_state)
     last, (params, states), metrics, rates = program(leaves, state, batches)
     _checks.require("loss" in metrics, "trajectory: the step measures no loss; make it by make_step.")
     at = int(state.cursor) + every * np.arange(steps // every + 1)
@@ -170,8 +170,8 @@ def trajectory(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=64)
-def _program(structure: Any, rows: int, every: int, keeps_opt_state: bool) -> Callable[..., Any]:
+@kept
+def _program(owner: Any, structure: Any, rows: int, every: int, keeps_opt_state: bool) -> Callable[..., Any]:
     """The compiled run with a step of this structure."""
 
     def to_record(state: TrainState) -> tuple[Params, State]:

@@ -57,8 +57,10 @@ def products_rule(g: jax.Array, m: jax.Array, p: jax.Array, factor: jax.Array) -
     return numerics.dot(factor * g, p), numerics.dot(m, p)
 
 
-def proximal_rule(m: jax.Array, p: jax.Array, step: jax.Array, decay: jax.Array, taken: jax.Array) -> jax.Array:
-    return jnp.where(taken > 0, -(decay * p + step * m) / (1 + decay), 0)
+def proximal_rule(
+    m: jax.Array, p: jax.Array, step: jax.Array, unit: jax.Array, decay: jax.Array, taken: jax.Array
+) -> jax.Array:
+    return jnp.where(taken > 0, -(decay * p + step * (unit * m)) / (1 + decay), 0)
 
 
 @gradient_transformation
@@ -120,7 +122,7 @@ def momo(
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
         products = tree.sum_leaves(products_rule, updates, state.exp_avg, params, factor=factor)
         newest, past = (total.astype(dtype) for total in products)
-        step, lb = model_step(
+        step, unit, lb = model_step(
             # f - c + <m, p>, without the product of the newest gradient, which is in both: fewer digits are lost.
             height=f - b * (state.gamma - past),
             slope=b * past + (1 - b) * newest,
@@ -132,7 +134,7 @@ def momo(
             weight=jnp.ones([], dtype),
         )
         updates = tree.map_leaves(
-            proximal_rule, m, params=params, read=(params,), step=step, decay=a * decay, taken=taken
+            proximal_rule, m, params=params, read=(params,), step=step, unit=unit, decay=a * decay, taken=taken
         )
         c = b * state.gamma + (1 - b) * newest
         new_state = MomoState(m, f, c, lb if adapt_lower_bound else state.lb, numerics.increment(state.count))

@@ -71,12 +71,13 @@ def proximal_rule(
     v: jax.Array,
     p: jax.Array,
     step: jax.Array,
+    unit: jax.Array,
     decay: jax.Array,
     eps: jax.Array,
     correction2: jax.Array,
     taken: jax.Array,
 ) -> jax.Array:
-    return jnp.where(taken > 0, -(decay * p + step * direction(m, v, eps, correction2)) / (1 + decay), 0)
+    return jnp.where(taken > 0, -(decay * p + step * (unit * direction(m, v, eps, correction2))) / (1 + decay), 0)
 
 
 @gradient_transformation
@@ -147,7 +148,7 @@ def momo_adam(
         _, m, v = tree.map_leaves(moments_rule, updates, state.exp_avg, state.exp_avg_sq, b1=b1, b2=b2, taken=taken)
         newest, past = (total.astype(dtype) for total in tree.sum_leaves(products_rule, updates, state.exp_avg, params))
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
-        step, lb = model_step(
+        step, unit, lb = model_step(
             # f - c + <m, p>, without the product of the newest gradient, which is in both: fewer digits are lost.
             height=f - b * (state.gamma - past),
             slope=b * past + (1 - b) * newest,
@@ -164,6 +165,7 @@ def momo_adam(
             params=params,
             read=(v, params),
             step=step,
+            unit=unit,
             decay=rate * decay,
             eps=eps,
             correction2=correction2,

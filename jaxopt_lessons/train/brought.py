@@ -16,7 +16,7 @@ from jaxopt_lessons.train.device_plan import DevicePlan
 from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.in_memory import InMemory
 from jaxopt_lessons.train.programs import Compiled
-from jaxopt_lessons.train.run_length import Length, Pace, platform_of
+from jaxopt_lessons.train.run_length import MOST_BATCHES, Length, Pace, platform_of
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.stream import Stream
@@ -60,7 +60,7 @@ class Brought:
         if end is None and _is_done(length, at):  # Before the data is opened for an epoch that is not asked for.
             yield iter(())
             return
-        cuts = _CutsToCome(int(state.cursor), self.data.batches_per_epoch, end, stops)
+        cuts = _CutsToCome(int(state.cursor), self.data.batches_per_epoch, MOST_BATCHES if end is None else end, stops)
         device, platform = next(iter(state.cursor.devices())), platform_of(state)
 
         def put(tree: PyTree) -> PyTree:
@@ -134,7 +134,7 @@ class _CutsToCome:
     The first two chunks have one step each. The thread that reads the data asks here, and waits for the answer.
     """
 
-    def __init__(self, first: int, per_epoch: int | None, end: int | None, stops: Stops):
+    def __init__(self, first: int, per_epoch: int | None, end: int, stops: Stops):
         self._first = first
         self._limits = [*stops.multiples, *([] if per_epoch is None else [per_epoch])]
         self._cuts = Cuts(1, end, stops)

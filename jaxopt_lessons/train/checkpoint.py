@@ -4,6 +4,7 @@ directory/000012.step_1500/     one checkpoint; the first that was saved into th
     checkpoint.json             format, step, facts, description of the tree, names of the records
     host.npz                    records, and leaves that are arrays of NumPy
     arrays/                     arrays of JAX, written by orbax, each process its own shards
+    checksums.txt               of all these files
 
 Everything is written into a hidden directory, flushed to the disk file by file (orbax flushes arrays and not its
 metadata), and gets its name by one rename, which is flushed too. A process that is killed, or a machine that loses
@@ -13,6 +14,10 @@ the other way round: it loses its name first, and only after a newer one has got
 The newest checkpoint is the one saved last, not the one of the highest step: a run that went back to step 1000 and
 saved at 1100 goes on from there. A step that is saved again replaces the older checkpoint of that step.
 
+A checkpoint is read only if every file in it has the length and the checksum with which it was written: what was copied
+in part, or has changed on the disk, is refused as a whole, with the files named. Nothing in a checkpoint is executed:
+it has numbers, JSON and names of dtypes, and NumPy is told to refuse pickled objects.
+
 The file system must rename atomically, as local ones and NFS do and object stores do not. One run at a time saves into
 a directory.
 
@@ -21,12 +26,14 @@ flushes its shards of arrays that are spread over all, process 0 the rest. What 
 that were not placed, arrays of NumPy, Python numbers, facts, records) is taken from process 0 and given to all.
 """
 
+import contextlib
 import functools
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +41,7 @@ import jax
 import numpy as np
 
 from jaxopt_lessons import _checkpoint_checks, _checks, _errors
-from jaxopt_lessons.train import hosts, stored_tree
+from jaxopt_lessons.train import file_sums, hosts, stored_tree
 from jaxopt_lessons.types import PyTree
 
 if TYPE_CHECKING:
@@ -180,16 +187,19 @@ def _write(checkpoint: _Checkpoint) -> Path:
     before = _complete(directory)
     name = f"{before[-1].serial + 1 if before else 0:06d}.step_{step}"
     unfinished = directory / f".{name}.saving"
-    _wait_for_all("save begins")  # No process may see the new checkpoint while it looks for the number of the last.
+    hosts.wait_for_all(
+        "save begins"
+    )  # No process may see the new checkpoint while it looks for the number of the last.
     if hosts.is_main():
         directory.mkdir(parents=True, exist_ok=True)
         _remove_left_overs(directory)
         unfinished.mkdir()
         _write_host_part(unfinished, checkpoint)
-    _wait_for_all("save has a directory")
+    hosts.wait_for_all("save has a directory")
     if checkpoint.stored.device:
         _write_arrays(unfinished / "arrays", checkpoint.stored.device)
-    _wait_for_all("save has written")
+    hosts.wait_for_all("save has written")
+    file_sums.write(unfinished)
     if hosts.is_main():
         _flush_all(unfinished)
         unfinished.rename(directory / name)
@@ -200,7 +210,7 @@ def _write(checkpoint: _Checkpoint) -> Path:
         for entry in before:
             if entry not in kept:
                 _delete(entry.path)
-    _wait_for_all("save ends")
+    hosts.wait_for_all("save ends")
     return directory / name
 
 
@@ -229,7 +239,7 @@ def restore(
 
     Raises:
       FileNotFoundError: there is no such checkpoint.
-      InputError: ``about`` or the tree that was saved differs; the message lists what.
+      InputError: ``about`` or the tree that was saved differs, or the checkpoint is damaged; the message lists what.
     """
     step = None if step is None else _checks.whole("restore", "step", step, least=0)
     directory = Path(directory).absolute()
@@ -237,29 +247,79 @@ def restore(
     matching = [entry for entry in entries if step is None or entry.step == step]
     if not matching:
         _checkpoint_checks.nothing_there(directory, step, [entry.step for entry in entries])
-    path = matching[-1].path
+    chosen = matching[-1]
+    others = [entry.step for entry in entries if entry is not chosen]
     with _errors.stage("restore"):
         expected = stored_tree.describe("restore", like)
-        try:
-            contents = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
-        except OSError:
-            _checkpoint_checks.incomplete(path)
-        if contents["format"] != FORMAT:
-            _checkpoint_checks.another_format(path, contents["format"], FORMAT)
+        contents = _contents(chosen.path, others)
         if about is not None:
-            _same_facts(path, _facts("restore", about), contents["about"])
-        problems = stored_tree.differences(expected, contents["tree"])
+            _same_facts(chosen.path, _facts("restore", about), contents["about"])
+        with readable(chosen.path):
+            problems = stored_tree.differences(expected, contents["tree"])
         if problems:
-            _checkpoint_checks.other_tree(path, problems)
-    with np.load(path / "host.npz") as file:
+            _checkpoint_checks.other_tree(chosen.path, problems)
+        with readable(chosen.path):
+            tree, records = _read(chosen.path, contents, like)
+            problems = stored_tree.differences(expected, stored_tree.describe("restore", tree))
+        if problems:
+            _checkpoint_checks.unreadable(chosen.path, "its arrays are not as they are described")
+    return Restored(tree, contents["about"], records, chosen.step)
+
+
+def _contents(path: Path, others: list[int]) -> dict[str, Any]:
+    """What ``checkpoint.json`` says, of a checkpoint whose files are all as they were written."""
+    try:
+        problems = file_sums.problems(path)
+    except OSError:
+        problems = None
+    if problems:
+        _checkpoint_checks.damaged(path, problems, others)
+    try:
+        text = (path / "checkpoint.json").read_bytes()
+    except OSError:
+        _checkpoint_checks.incomplete(path)
+    with readable(path):
+        contents = json.loads(text)
+        found = contents["format"]
+    if found != FORMAT:
+        _checkpoint_checks.another_format(path, found, FORMAT)
+    if problems is None:
+        _checkpoint_checks.incomplete(path)
+    if [type(contents.get(name)) for name in PARTS] != list(PARTS.values()):
+        _checkpoint_checks.unreadable(path, f"checkpoint.json lacks some of {', '.join(PARTS)}")
+    return contents
+
+
+PARTS = {"about": dict, "tree": list, "device": list, "records": list}
+"""The entries of ``checkpoint.json`` that are read, and what they are."""
+
+UNREADABLE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RecursionError, TypeError),
+    *(ValueError, NotImplementedError, zipfile.BadZipFile),
+)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Says which checkpoint it was where something made up, with right checksums, cannot be read."""
+    try:
+        yield
+    except _errors.InputError:
+        raise
+    except UNREADABLE as error:
+        _checkpoint_checks.unreadable(path, f"{type(error).__name__}: {error}", error)
+
+
+def _read(path: Path, contents: Mapping[str, Any], like: PyTree) -> tuple[PyTree, dict[str, np.ndarray]]:
+    """The tree and the records; what is there has been described, and is what ``like`` is."""
+    with np.load(path / "host.npz", allow_pickle=False) as file:
         host = dict(file)
     records = {
         record["name"]: stored_tree.from_numpy_file(host.pop(f"record {i}"), stored_tree.dtype_of(record["dtype"]))
         for i, record in enumerate(contents["records"])
     }
     source = stored_tree.Source(frozenset(contents["device"]), host, lambda plans: _read_arrays(path / "arrays", plans))
-    tree = stored_tree.put_together(like, contents["tree"], source)
-    return Restored(tree, contents["about"], records, matching[-1].step)
+    return stored_tree.put_together(like, contents["tree"], source), records
 
 
 def _complete(directory: Path) -> list[_Entry]:
@@ -371,11 +431,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _wait_for_all(name: str) -> None:
-    """A barrier of all processes of the run."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)

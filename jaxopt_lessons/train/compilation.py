@@ -45,50 +45,61 @@ def count() -> Iterator[Compiled]:
             outer.again.extend(compiled.again)
 
 
-def counted(known: dict[str, Any] | None = None, **options: Any) -> Callable[[Callable[..., Any]], "Counted"]:
+class Latest:
+    """What a function was compiled for last.
+
+    Attributes:
+      arguments: the shape, dtype and sharding of each leaf by its path; None before the first time. It is replaced and
+        never changed, because several threads may read it.
+    """
+
+    def __init__(self) -> None:
+        self.arguments: dict[str, Any] | None = None
+
+
+def counted(latest: Latest | None = None, **options: Any) -> Callable[[Callable[..., Any]], "Counted"]:
     """``jax.jit(**options)``, with each compilation reported to ``count``.
 
     Args:
-      known: where the arguments of the latest compilation are noted: functions that share it, because they are the same
-        but for the number of their steps, say, are compared with each other.
+      latest: where the arguments of the latest compilation are noted: functions that share it, because they are the
+        same but for the number of their steps, say, are compared with each other.
       options: those of ``jax.jit``.
     """
-    return lambda function: Counted(function, {} if known is None else known, options)
+    return lambda function: Counted(function, latest or Latest(), options)
 
 
 class Counted:
     """A jitted function that reports its compilations."""
 
-    def __init__(self, function: Callable[..., Any], known: dict[str, Any], options: dict[str, Any]):
+    def __init__(self, function: Callable[..., Any], latest: Latest, options: dict[str, Any]):
         functools.update_wrapper(self, function)
-        self._function, self._known = function, known
-        self._traced = False
+        self._function, self._latest = function, latest
+        self._here = threading.local()  # Another thread may call it at the same time.
 
         @functools.wraps(function)
         def traced(*args: Any, **kwargs: Any) -> Any:
-            self._traced = True
+            self._here.traced = True
             return function(*args, **kwargs)
 
         self._jitted = jax.jit(traced, **options)
         _listen()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._traced = False
+        self._here.traced = False
         programs = getattr(_local, "programs", 0)
         result = self._jitted(*args, **kwargs)
-        if self._traced or getattr(_local, "programs", 0) != programs:
+        if self._here.traced or getattr(_local, "programs", 0) != programs:
             self._compiled(args, kwargs)
         return result
 
     def _compiled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = _signature(self._function, args, kwargs)
         compiled = getattr(_local, "compiled", None)
+        before, self._latest.arguments = self._latest.arguments, given
         if compiled is not None:
             compiled.append(self._function.__name__)
-            if self._known and (different := _differences(self._known, given)):
+            if before is not None and (different := _differences(before, given)):
                 compiled.again.append(f"{self._function.__name__} was compiled again: {different}")
-        self._known.clear()
-        self._known.update(given)
 
 
 @functools.cache

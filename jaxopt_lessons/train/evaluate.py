@@ -3,7 +3,6 @@
 Sums and weights are added up over batches and divided once, so the result does not depend on the batch size.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
 from jaxopt_lessons.train.chunks import pieces
 from jaxopt_lessons.train.host_batches import HostBatches
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.objective import LossFunction, Weighted, signature_of
 from jaxopt_lessons.train.policy import Policy, as_policy
 from jaxopt_lessons.train.step import Step
@@ -70,7 +70,7 @@ def measure_all(
     loss = loss_to_measure("evaluate", loss_fn, model_state, policy)
     if batches.on_host:
         return _measure_from_host(loss, params, batches, model_state)
-    return _program(loss)(params, batches, model_state)
+    return _program(loss.function, loss)(params, batches, model_state)
 
 
 def loss_to_measure(owner: str, loss_fn: Any, model_state: PyTree, policy: Any) -> LossFunction:
@@ -89,7 +89,7 @@ def _measure_from_host(
     def room(cursor: int, left: int | None) -> int:
         return next(pieces(left or 0, READ_AT_ONCE)) if cursor < batches.per_epoch else 0
 
-    add, sums = _added_sums(loss), None
+    add, sums = _added_sums(loss.function, loss), None
     with HostBatches(batches, None).chunks(0, room, jax.device_put) as chunks:
         for chunk in chunks:
             before, sums = sums, add(params, sums, chunk.batches, model_state)
@@ -97,8 +97,8 @@ def _measure_from_host(
     return {name: total.mean() for name, total in (sums or {}).items()}
 
 
-@functools.lru_cache(maxsize=64)
-def _added_sums(loss: LossFunction) -> Callable[..., dict[str, Weighted]]:
+@kept
+def _added_sums(owner: Any, loss: LossFunction) -> Callable[..., dict[str, Weighted]]:
     @compilation.counted()
     def add_sums(
         params: Params, sums: dict[str, Weighted] | None, batches: PyTree, model_state: PyTree
@@ -115,8 +115,8 @@ def _sums(loss: LossFunction, params: Params, model_state: PyTree, batch: PyTree
     return {"loss": value, **metrics}
 
 
-@functools.lru_cache(maxsize=64)
-def _program(loss: LossFunction) -> Callable[[Params, Batches, PyTree], dict[str, jax.Array]]:
+@kept
+def _program(owner: Any, loss: LossFunction) -> Callable[[Params, Batches, PyTree], dict[str, jax.Array]]:
     @compilation.counted()
     def measure_batches(params: Params, batches: Batches, model_state: PyTree) -> dict[str, jax.Array]:
         return means(loss, params, batches, model_state)

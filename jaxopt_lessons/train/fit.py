@@ -27,7 +27,7 @@ from jaxopt_lessons.train.observers.observer import Observer
 from jaxopt_lessons.train.progress import make_progress
 from jaxopt_lessons.train.resuming import checkpoint_of, go_on, refuse_to_replace, snapshot
 from jaxopt_lessons.train.run import Run
-from jaxopt_lessons.train.run_length import length_of
+from jaxopt_lessons.train.run_length import checked_end, length_of
 from jaxopt_lessons.train.scan import StepFn
 from jaxopt_lessons.train.sources import source_of
 from jaxopt_lessons.train.state import TrainState, copied
@@ -135,7 +135,8 @@ def fit(
       the end of the chunk; a second signal ends the run at once. In a loop of runs look at ``reason``.
 
     Raises:
-      TypeError, ValueError, InputError: an argument does not fit; the message names it.
+      TypeError, ValueError, InputError: an argument does not fit; the message names it. A run that would end beyond
+        batch number 2^31 - 1 is refused, for the cursor ends there; ``state.step`` stays there.
       Exception: what the loss, the data or an observer raises comes out as it is. Its attribute ``fit_result`` is the
         ``FitResult`` up to there, with the last state.
     """
@@ -149,8 +150,8 @@ def fit(
         checkpoint_of(watch)
     else:
         refuse_to_replace(watch)
-    facts = facts_of(step, state, source.about())
-    run = Run(step, copied(state) if plan is None else plan.place_state(state), source.end(int(state.cursor), length))
+    facts, end = facts_of(step, state, source.about()), checked_end(source.end(int(state.cursor), length))
+    run = Run(step, copied(state) if plan is None else plan.place_state(state), end)
     train, start = Loop(run, source, watch, validate, plan), run.cursor
 
     def result() -> FitResult:

@@ -89,6 +89,24 @@ def _put_same(leaf: Any, sharding: Sharding) -> jax.Array:
     return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if is_key(leaf) else placed
 
 
+def share(count: int) -> range:
+    """Which of so many things are for this process, where each does some."""
+    return range(jax.process_index(), count, jax.process_count())
+
+
+def total(value: np.ndarray) -> np.ndarray:
+    """The sum over all processes; all must ask."""
+    return _gather(value).sum(axis=0, dtype=value.dtype)
+
+
+def wait_for_all(name: str) -> None:
+    """A barrier of all processes of the run."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
 def _gather(value: np.ndarray) -> np.ndarray:
     """The values of all processes along a new first axis."""
     if jax.process_count() == 1:

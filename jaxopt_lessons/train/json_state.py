@@ -43,24 +43,31 @@ def encode(value: Any, where: str = "") -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What was encoded."""
+    """What was encoded; raises for what nothing is encoded as."""
+    try:
+        return _decode(value)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        _data_checks.state_not_encoded(error)
+
+
+def _decode(value: Any) -> Any:
     if isinstance(value, list):
-        return [decode(item) for item in value]
+        return [_decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) not in _TAGS:
-        return {key: decode(item) for key, item in value.items()}
+        return {key: _decode(item) for key, item in value.items()}
     if "bytes" in value:
-        return base64.b64decode(value["bytes"])
+        return base64.b64decode(value["bytes"], validate=True)
     if "tuple" in value:
-        return tuple(decode(value["tuple"]))
+        return tuple(_decode(value["tuple"]))
     if "dict" in value:
-        return {decode(key): decode(item) for key, item in value["dict"]}
+        return {_decode(key): _decode(item) for key, item in value["dict"]}
     if "tensor" in value:
         import torch
 
-        return torch.from_numpy(decode(value["tensor"]))
-    data = np.frombuffer(base64.b64decode(value["array"]), np.dtype(value["dtype"]))
+        return torch.from_numpy(_decode(value["tensor"]))
+    data = np.frombuffer(base64.b64decode(value["array"], validate=True), np.dtype(value["dtype"]))
     return data[0] if value["shape"] is None else data.reshape(value["shape"]).copy()
 
 

@@ -19,7 +19,7 @@ from jaxopt_lessons.train.interrupts import Interrupt
 from jaxopt_lessons.train.programs import Compiled
 from jaxopt_lessons.train.progress import Progress
 from jaxopt_lessons.train.run import Moment, Run
-from jaxopt_lessons.train.run_length import Length
+from jaxopt_lessons.train.run_length import MOST_BATCHES, Length
 from jaxopt_lessons.train.scan import Metrics
 from jaxopt_lessons.train.sources import Source
 from jaxopt_lessons.train.state import TrainState, copied
@@ -90,6 +90,8 @@ class Loop:
             self._note(run.moment, {}, jax.device_get(self._validate(run.state)), 0)
         if run.end is not None and run.cursor < run.end:
             run.stop(f"the data ended {run.end - run.cursor} steps too early")
+        if run.end is None and run.cursor == MOST_BATCHES:
+            run.stop(f"the largest number of batches, {MOST_BATCHES}, is reached")
 
     def read_all(self) -> None:
         """Reads what is under way, and waits for it."""

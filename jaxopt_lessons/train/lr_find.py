@@ -11,7 +11,6 @@ Paper: Smith 2015, Cyclical Learning Rates for Training Neural Networks, arXiv 1
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +21,8 @@ import numpy as np
 from jaxopt_lessons import _checks, _figure, numerics
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
-from jaxopt_lessons.train.programs import as_argument
+from jaxopt_lessons.train.kept import kept
+from jaxopt_lessons.train.programs import as_argument, function_of
 from jaxopt_lessons.train.scan import Metrics, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step
@@ -53,11 +53,12 @@ class LearningRates(NamedTuple):
         """The rate, up to the minimum, at which the smoothed loss falls fastest; ``minimum / 10`` is another rule.
 
         Raises:
-          ValueError: the first smoothed loss is the least.
+          ValueError: the first smoothed loss is the least, or the least is lower by rounding alone.
         """
         falling = self.smoothed[: np.argmin(self.smoothed) + 1]
+        rounding = np.finfo(np.float32).eps * abs(self.smoothed[0])  # the losses were float32
         _checks.require(
-            len(falling) > 1,
+            falling[0] - falling[-1] > rounding,
             lambda: (
                 f"lr_find: the smoothed loss falls nowhere in {len(self.rates)} steps from {self.rates[0]:g} to "
                 f"{self.rates[-1]:g}. Begin with a lower rate or take larger batches; plot() draws the loss."
@@ -139,7 +140,7 @@ def lr_find(
         batches = dataclasses.replace(batches, remainder="wrap")
     leaves, structure = jax.tree.flatten(argument)
     rates = np.geomspace(low, high, steps)
-    losses = _program(structure)(leaves, state, batches, rates.astype(numerics.float_dtype()))
+    losses = _program(function_of(step), structure)(leaves, state, batches, rates.astype(numerics.float_dtype()))
     losses = np.asarray(losses, np.float64)
     _checks.require(
         bool(np.isfinite(losses[0])), lambda: f"lr_find: the loss is {losses[0]} before the first update already."
@@ -148,8 +149,8 @@ def lr_find(
     return LearningRates(rates[:counted], losses[:counted], _smoothed(losses[:counted], WIDTH * steps))
 
 
-@functools.lru_cache(maxsize=64)
-def _program(structure: Any) -> Callable[..., jax.Array]:
+@kept
+def _program(owner: Any, structure: Any) -> Callable[..., jax.Array]:
     """The compiled search with a step of this structure."""
 
     @compilation.counted()

@@ -4,7 +4,6 @@ A program gets the step as an argument, so the hyperparameters are inputs, and i
 which it came and in the same buffers. A new learning rate, or a second ``fit``, compiles nothing.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -17,6 +16,7 @@ from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches
 from jaxopt_lessons.train.cost import Cost, cost_of
 from jaxopt_lessons.train.device_plan import DevicePlan
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.scan import LoopFn, Metrics, StepFn, certain_loop, one_step, run_given, run_steps
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.train.step import Step, step_of
@@ -24,9 +24,6 @@ from jaxopt_lessons.train.with_plan import with_plan
 from jaxopt_lessons.types import PyTree
 
 Program: TypeAlias = Callable[..., tuple[TrainState, Metrics]]
-
-KEPT = 64
-"""Programs that are kept, the latest. One holds the loss function, and with it whatever that closes over."""
 
 COLUMNS = ("batches", "epoch")
 """Columns that the table of a history has beside those of the metrics."""
@@ -37,6 +34,7 @@ class Compiled:
 
     def __init__(self, step: StepFn, plan: DevicePlan | None = None):
         self._plan = plan
+        self._owner = function_of(step)
         argument = as_argument(step)
         self._unplanned = jax.tree.flatten(argument)
         planned = argument if plan is None else with_plan(argument, plan, ragged=True)
@@ -46,35 +44,36 @@ class Compiled:
         self, state: TrainState, batches: Batches, length: int, tail: bool, in_loop: bool = True
     ) -> tuple[TrainState, Metrics]:
         """Steps on batches that the program cuts out of the data itself."""
-        return _in_memory(self._structure, self._plan, length, tail, in_loop)(self._leaves, state, batches)
+        program = _in_memory(self._owner, self._structure, self._plan, length, tail, in_loop)
+        return program(self._leaves, state, batches)
 
     def run_given(
         self, state: TrainState, batches: PyTree, masks: jax.Array | None, in_loop: bool = True
     ) -> tuple[TrainState, Metrics]:
         """Steps on batches ``[length, batch, ...]`` that are there."""
-        return _given(self._structure, self._plan, in_loop)(self._leaves, state, batches, masks)
+        return _given(self._owner, self._structure, self._plan, in_loop)(self._leaves, state, batches, masks)
 
     def cost(self, state: TrainState, batch: PyTree, mask: Any) -> Cost:
         """The cost of one step on a batch, on one device; of the arguments only shapes and dtypes count."""
         hyperparameters, step = self._unplanned
         leaves, structure = jax.tree.flatten((hyperparameters, state, batch, mask))
-        return _cost(step, structure, tuple((np.shape(x), x.dtype) for x in leaves))
+        return _cost(self._owner, step, structure, tuple((np.shape(x), x.dtype) for x in leaves))
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _in_memory(structure: Any, plan: DevicePlan | None, length: int, tail: bool, in_loop: bool) -> Program:
+@kept
+def _in_memory(owner: Any, structure: Any, plan: DevicePlan | None, length: int, tail: bool, in_loop: bool) -> Program:
     def run(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
         return run_steps(_measured(structure, leaves), state, batches, state.cursor, length, tail, _loop(in_loop))
 
-    @compilation.counted(_latest_arguments(structure, plan), donate_argnums=(1,))
+    @compilation.counted(_latest_arguments(owner, structure, plan), donate_argnums=(1,))
     def run_chunk(leaves: list[Any], state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
         return _inside(plan, run, leaves, state, batches)
 
     return run_chunk
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _given(structure: Any, plan: DevicePlan | None, in_loop: bool) -> Program:
+@kept
+def _given(owner: Any, structure: Any, plan: DevicePlan | None, in_loop: bool) -> Program:
     def run(leaves: list[Any], state: TrainState, batches: PyTree, masks: Any) -> tuple[TrainState, Metrics]:
         return run_given(_measured(structure, leaves), state, batches, masks, _loop(in_loop))
 
@@ -93,14 +92,14 @@ def _inside(plan: DevicePlan | None, run: Callable[..., Any], *arguments: Any) -
     return run(*arguments) if plan is None else plan.run(run, *arguments)
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _latest_arguments(structure: Any, plan: DevicePlan | None) -> dict[str, Any]:
+@kept
+def _latest_arguments(owner: Any, structure: Any, plan: DevicePlan | None) -> compilation.Latest:
     """What the programs of a step were compiled for last, whatever their number of steps."""
-    return {}
+    return compilation.Latest()
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _cost(step: Any, structure: Any, shapes: tuple[Any, ...]) -> Cost:
+@kept
+def _cost(owner: Any, step: Any, structure: Any, shapes: tuple[Any, ...]) -> Cost:
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
 
     def one(arguments: list[Any]) -> Any:
@@ -122,6 +121,13 @@ def _measured(structure: Any, leaves: list[Any]) -> StepFn:
         return state, {**metrics, **rates}
 
     return measured
+
+
+def function_of(step: Any) -> Any:
+    """The user's function in a step, with which its programs live and die: the loss function, or the step itself."""
+    if not isinstance(step, Step):
+        return step
+    return step.loss_fn or step._argument_inside("function")
 
 
 def as_argument(step: StepFn) -> Any:

@@ -6,10 +6,12 @@ is random is a function of the key and the cursor, so a run that goes on from it
 
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxopt_lessons.train import checkpoint
 from jaxopt_lessons.train.facts import hyperparameters
 from jaxopt_lessons.train.history import History
 from jaxopt_lessons.train.observers.checkpoint import Checkpoint
@@ -49,18 +51,21 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
     """Puts the newest checkpoint back, if there is one; returns the position of the data.
 
     Raises:
-      InputError: the checkpoint is of another run.
+      InputError: the checkpoint is of another run, or damaged.
     """
-    restored = checkpoint_of(watch).newest(_tree(run, watch, ""), _about(watch, facts))
+    saved = checkpoint_of(watch)
+    restored = saved.newest(_tree(run, watch, ""), _about(watch, facts))
     if restored is None:
         return None
-    progress = json.loads(restored.tree["progress"])
+    with checkpoint.readable(Path(saved.directory)):
+        progress = json.loads(restored.tree["progress"])
+        position, before = progress["position"], progress["hyperparameters"]
+        run.moment = Moment(*progress["moment"])
+        run.history = History.from_records(restored.records)
     run.state = restored.tree["state"]
-    run.history = History.from_records(restored.records)
-    run.moment = Moment(*progress["moment"])
     run.resumed = True
     watch.resume(run, restored.tree["observers"])
-    now, before = hyperparameters(run.step), progress["hyperparameters"]  # after the observers, which may change them
+    now = hyperparameters(run.step)  # after the observers, which may change them
     if now != before:
         changed = f"fit: the run goes on with other hyperparameters. Up to here: {before}; from here on: {now}."
         warnings.warn(changed, stacklevel=3)
@@ -68,7 +73,7 @@ def go_on(run: Run, watch: Watch, facts: dict[str, Any]) -> Any:
         beyond = run.cursor - run.end
         text = f"fit: the run that is saved is {beyond} batches beyond the end of this one; none is taken."
         warnings.warn(text, stacklevel=3)
-    return progress["position"]
+    return position
 
 
 def _about(watch: Watch, facts: dict[str, Any]) -> dict[str, Any]:

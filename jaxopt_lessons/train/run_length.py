@@ -12,6 +12,9 @@ from jaxopt_lessons.train.super_batches import power_of_two
 CHUNK_SECONDS = 0.25
 """About how long a chunk takes: the host's part is small beside it, and a bar still moves."""
 
+MOST_BATCHES = 2**31 - 1
+"""The largest cursor, an int32. The data and the random numbers of a run follow it, so it must not stand still."""
+
 LOOPS = ("auto", "scan", "steps")
 
 
@@ -64,6 +67,18 @@ def length_of(epochs: int | None, steps: int | None, chunk_steps: int | None, lo
     chunk_steps = None if chunk_steps is None else _checks.whole("fit", "chunk_steps", chunk_steps, least=1)
     _checks.one_of("fit", "loop", loop, LOOPS)
     return Length(epochs, steps, chunk_steps, loop)
+
+
+def checked_end(end: int | None) -> int | None:
+    """The cursor at which a run ends; raises if no cursor is so large."""
+    _checks.require(
+        end is None or end <= MOST_BATCHES,
+        lambda: (
+            f"fit: the run would end after {end} batches, counted from the first one of its state; there can be at "
+            f"most {MOST_BATCHES}. Go on with state._replace(cursor=jnp.int32(0)), another key and a new history."
+        ),
+    )
+    return end
 
 
 def platform_of(state: TrainState) -> str:

@@ -189,11 +189,16 @@ def _placement(like: Any) -> jax.sharding.Sharding | None:
 
 def _python(entry: Mapping[str, Any]) -> Any:
     value = entry["value"]
-    return complex(*value) if entry["type"] == "complex" else NUMBERS[entry["type"]](value)
+    return complex(*value) if entry["type"] == "complex" else value
 
 
 def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
-    """``data``, as it was written, as an array like ``like``; None is an array without elements."""
+    """``data``, as it was written, as an array like ``like``; None where it is missing, or is not what was described.
+
+    Arrays without elements were not written.
+    """
+    if (data is None and like.size) or (data is not None and data.dtype not in _written_dtypes(like, entry)):
+        return None
     sharding = _placement(like)
     if _is_key(entry):
         if data is None:
@@ -209,6 +214,13 @@ def _array(like: Any, entry: Mapping[str, Any], data: Any) -> Any:
     if sharding is None:
         return jnp.array(data)  # a copy: memory that NumPy owns cannot be donated
     return jax.make_array_from_callback(like.shape, sharding, lambda index: data[index])
+
+
+def _written_dtypes(like: Any, entry: Mapping[str, Any]) -> set[Any]:
+    """What an array is written as by orbax and by NumPy."""
+    if _is_key(entry):
+        return {np.dtype(np.uint32)}
+    return {_plain_dtype(like.dtype), to_numpy_file(np.zeros(0, like.dtype)).dtype, like.dtype}
 
 
 @functools.lru_cache(maxsize=64)

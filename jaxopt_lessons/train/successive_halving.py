@@ -17,7 +17,6 @@ Paper: Jamieson & Talwalkar 2016, Non-stochastic Best Arm Identification and Hyp
 1502.07943; several pairs: Li et al. 2018, Hyperband, arXiv 1603.06560.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from jax.sharding import Mesh
 from jaxopt_lessons import _checks, _errors
 from jaxopt_lessons.train import lanes
 from jaxopt_lessons.train.halving_result import HalvingResult
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.search_space import keys_of, seed_list, space_points
 from jaxopt_lessons.train.sweep import Space
 from jaxopt_lessons.train.sweep_result import SweepResult, metric_leaf
@@ -96,7 +96,7 @@ def successive_halving(
     first, *others = _lengths(rungs)
     eta = _checks.whole(OWNER, "eta", eta, least=2)
     _checks.one_of(OWNER, "mode", mode, ("min", "max"))
-    traced = lanes.trace_with_key(OWNER, "the training", _first_rung(init, train, first), points, len(seeds))
+    traced = lanes.trace_with_key(OWNER, "the training", _first_rung(train, init, first), points, len(seeds))
     metric, _ = metric_leaf(OWNER, traced.out_info[1], metric)
 
     def run(traced: Any, chosen: list[int], given: PyTree, rows: list[int] | None) -> tuple[PyTree, SweepResult]:
@@ -129,8 +129,8 @@ def _lengths(rungs: Any) -> list[int]:
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-@functools.lru_cache(maxsize=64)
-def _first_rung(init: Init, train: Train, steps: int) -> Any:
+@kept
+def _first_rung(train: Train, init: Init, steps: int) -> Any:
     def lane(hp: dict[str, jax.Array], key: jax.Array) -> tuple[PyTree, PyTree]:
         state = init(hp, key)
         lanes.require_arrays(OWNER, "init", state)
@@ -139,7 +139,7 @@ def _first_rung(init: Init, train: Train, steps: int) -> Any:
     return lanes.explained(OWNER, lane)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _next_rung(train: Train, steps: int) -> Any:
     return lanes.explained(OWNER, lambda hp, state: _trained(train, hp, state, steps))
 

@@ -17,7 +17,6 @@ convolution that ``run`` has outside of loops would come into one: 1.4 to 2.6 ti
 arrays that ``run`` closes over, such as its data, are arguments of the program and not constants of it.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxopt_lessons.train import lanes
+from jaxopt_lessons.train.kept import kept
 from jaxopt_lessons.train.search_space import Points, keys_of, seed_list, space_points
 from jaxopt_lessons.train.sweep_result import SweepResult
 from jaxopt_lessons.types import PyTree
@@ -71,11 +71,11 @@ def sweep(run: Run, space: Space, seeds: int | Sequence[int] = 1, *, how: str | 
 def trace(owner: str, run: Run, points: Points, seeds: int) -> Any:
     """The trace of one lane."""
     lanes.require_function(owner, "run", run, "(hp, key) -> tree of arrays")
-    return lanes.trace_with_key(owner, "run", _lane(owner, run), points, seeds)
+    return lanes.trace_with_key(owner, "run", _lane(run, owner), points, seeds)
 
 
-@functools.lru_cache(maxsize=64)
-def _lane(owner: str, run: Run) -> Any:
+@kept
+def _lane(run: Run, owner: str) -> Any:
     def lane(hp: dict[str, jax.Array], key: jax.Array) -> PyTree:
         values = run(hp, key)
         lanes.require_arrays(owner, "run", values)

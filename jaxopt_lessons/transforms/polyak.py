@@ -25,10 +25,16 @@ from jaxopt_lessons.core import EmptyState, gradient_transformation
 from jaxopt_lessons.types import NonNegativeOrSchedule, Params, PositiveOrSchedule, Scalar, Updates
 
 
-def polyak_step(gap: jax.Array, square: jax.Array, largest: jax.Array) -> jax.Array:
-    """``gap / square``, in ``[-largest, largest]``; nothing overflows, and derivatives are finite."""
+def polyak_step(gap: jax.Array, square: jax.Array, largest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``gap / square``, in ``[-largest, largest]``; nothing overflows, and derivatives are finite.
+
+    Returns:
+      ``step`` and ``unit``: the step size is their product, which may be too small for a float, as 1 / 1e40 is.
+      Multiply the direction by ``unit`` first. It is a power of 2, and 1 unless ``square`` is huge.
+    """
     capped = jnp.abs(gap) >= largest * square
-    return jnp.where(capped, jnp.sign(gap) * largest, gap / jnp.where(capped, 1, square))
+    unit = jnp.where(capped | (square < 2.0**100), 1, jnp.full_like(square, 2.0**-100))
+    return jnp.where(capped, jnp.sign(gap) * largest, gap / jnp.where(capped, 1, square * unit)), unit
 
 
 def model_step(
@@ -40,8 +46,8 @@ def model_step(
     learning_rate: jax.Array,
     decay: jax.Array,
     weight: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """MoMo's step size, and its next lower bound of the loss.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """MoMo's step size, as the two factors of ``polyak_step``, and its next lower bound of the loss.
 
     Args:
       height: the averaged model of the loss, at the parameters: ``f - c + <m, p>``.
@@ -56,12 +62,12 @@ def model_step(
     decayed = (1 + decay) * height - decay * slope
     unit = (1 + decay) * weight
     bound = jnp.where(decayed < unit * bound, jnp.maximum(decayed / (2 * unit), least), bound)
-    step = polyak_step(jnp.maximum(decayed - unit * bound, 0), square, learning_rate / weight)
-    return step, jnp.maximum((height - step * square / 2) / weight, least)
+    step, small = polyak_step(jnp.maximum(decayed - unit * bound, 0), square, learning_rate / weight)
+    return step, small, jnp.maximum((height - step * (small * square) / 2) / weight, least)
 
 
-def polyak_rule(g: jax.Array, step: jax.Array, factor: jax.Array, taken: jax.Array) -> jax.Array:
-    return jnp.where(taken > 0, step * (factor * g), 0)
+def polyak_rule(g: jax.Array, step: jax.Array, unit: jax.Array, factor: jax.Array, taken: jax.Array) -> jax.Array:
+    return jnp.where(taken > 0, step * (unit * (factor * g)), 0)
 
 
 @gradient_transformation
@@ -106,7 +112,8 @@ def scale_by_polyak(
         taken = jnp.isfinite(loss)
         gap = jnp.where(taken, loss, least) - least
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
-        step = polyak_step(gap, norm**2 + above_0, largest)
-        return tree.map_leaves(polyak_rule, updates, params=params, step=step, factor=factor, taken=taken), state
+        step, unit = polyak_step(gap, norm**2 + above_0, largest)
+        updates = tree.map_leaves(polyak_rule, updates, params=params, step=step, unit=unit, factor=factor, taken=taken)
+        return updates, state
 
     return init, update

@@ -177,11 +177,29 @@ def _fits(rule: Any, path: str, leaf: Any) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _expression(pattern: str) -> re.Pattern[str]:
     """The regular expression of a pattern: of the path with a slash before every name."""
-    names = (
-        "(/[^/]*)*" if name == "**" else "/" + re.sub(r"(\\\*)+", "[^/]*", re.escape(name))
-        for name in pattern.split("/")
-    )
-    return re.compile("".join(names))
+    runs: list[str] = [""]  # what stands between **
+    for name in pattern.split("/"):
+        if name == "**":
+            runs.append("")
+        else:
+            runs[-1] += f"/{_name_expression(name)}(?![^/])"
+    return re.compile(with_stars(runs, "(?:/[^/]*+)"))
+
+
+def _name_expression(name: str) -> str:
+    return with_stars([re.escape(piece) for piece in re.split(r"\*+", name)], "[^/]")
+
+
+def with_stars(pieces: list[str], anything: str) -> str:
+    """An expression for the pieces with any number of ``anything`` between them.
+
+    A piece between two stars may stay where it fits first, which leaves most to the others. So these groups, ``(?>)``,
+    are never tried twice, and no pattern takes longer than its length times that of the text.
+    """
+    first, *others = pieces
+    if not others:
+        return first
+    return first + "".join(f"(?>{anything}*?{piece})" for piece in others[:-1]) + f"{anything}*{others[-1]}"
 
 
 def group_labels(tx: Any, params: Params) -> PyTree:

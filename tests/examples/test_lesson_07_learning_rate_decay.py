@@ -63,13 +63,7 @@ def test_a_record_of_another_rate_than_is_used_stops_it(tmp_path, monkeypatch):
 
 
 def test_programs_that_are_forgotten_stop_it(tmp_path, monkeypatch):
-    original = jl.fit
-
-    def fit(*args, **kwargs):
-        programs._in_memory.cache_clear()
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(jl, "fit", fit)
+    monkeypatch.setattr(programs, "_in_memory", programs._in_memory.__wrapped__)
     with lesson_runs.stops():
         lesson_runs.run(NAME, tmp_path, **SMALL)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import backend_compiles, example_loss, network, regression, scalar_loss, weighted_loss
 
 import jaxopt_lessons as jl
@@ -83,6 +84,7 @@ def test_in_float64():
         assert abs(flat @ vectors[:, column]) == pytest.approx(1, abs=1e-12)
 
 
+@bad_input(47)
 def test_a_saddle_point():
     found = curvature(lambda p, _: p["x"] ** 2 - 3 * p["y"] ** 2, {"x": 0.0, "y": 0.0, "none": None})
     assert (found.sharpness, found.smallest, found.trace) == (2, -6, -4)
@@ -97,6 +99,7 @@ def test_one_parameter():
     assert (found.sharpness, found.smallest, found.negative_share) == (-1, -1, 1)
 
 
+@bad_input(47)
 def test_repeated_eigenvalues_are_counted():
     values = [-1.0] * 3 + [0.0] * 20 + [2.0] * 4
     found = curvature(diagonal_loss(values), jnp.ones(27))
@@ -120,6 +123,7 @@ def test_the_tolerance_can_be_given():
         assert (found.tolerance, found.negative_share) == (tolerance, share)
 
 
+@bad_input(47)
 @pytest.mark.parametrize("size", [1, 5, 400])
 def test_a_plateau(size):
     found = curvature(lambda p, _: 0 * jnp.sum(p), jnp.ones(size))
@@ -380,6 +384,7 @@ def test_parameters_are_checked(params, message):
     assert str(error.value).startswith(message)
 
 
+@bad_input(47)
 @pytest.mark.parametrize("size", [2, 400])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_an_error(bad, size):
@@ -387,6 +392,7 @@ def test_what_is_not_finite_is_an_error(bad, size):
         curvature(lambda p, _: jnp.sum(p**2) * bad, jnp.ones(size))
 
 
+@bad_input(49)
 @pytest.mark.parametrize("options", [{}, LANCZOS])
 def test_a_network_whose_weights_are_nan_is_no_plateau(options):
     """The second derivatives of one of ReLU are 0 then."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 from jaxopt_lessons.inspect import lanczos
 
@@ -85,6 +86,7 @@ def test_weights_are_a_gauss_quadrature():
     assert abs(quadrature[10] / moments[10] - 1) > 1e-3
 
 
+@bad_input(47)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_repeated_eigenvalues(dtype):
     """The start vector has one part in each eigenspace; restarts find the rest, and weigh nothing."""
@@ -105,6 +107,7 @@ def test_repeated_eigenvalues(dtype):
         np.testing.assert_allclose(weight, np.sum(parts[np.abs(exact - value) < 0.1]), rtol=1e-4)
 
 
+@bad_input(47)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e-25, 1e25])
 def test_multiples_of_the_unit_matrix(scale):
     """Each step is a breakdown: all values are found at once, in every direction."""
@@ -116,6 +119,7 @@ def test_multiples_of_the_unit_matrix(scale):
     np.testing.assert_allclose(np.sum(found.weights), 1, rtol=1e-6)
 
 
+@bad_input(47)
 def test_a_start_in_an_invariant_subspace():
     """The largest eigenvalue has no part in the start vector; it is found after the restart, with weight 0."""
     with jax.enable_x64(True):
@@ -159,6 +163,7 @@ def plain_recurrence(matrix, start, steps):
     return np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1))
 
 
+@bad_input(47)
 def test_what_is_not_finite_stays_so():
     matrix = np.full((3, 3), np.nan, np.float32)
     assert np.isnan(run(matrix, 2).scale)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import (
     assert_near,
     assert_same,
@@ -227,6 +228,7 @@ def test_projection_on_skewed_directions():
     assert found.distances.shape == ()
 
 
+@bad_input(54)
 def test_complex_and_half_precision():
     params = {"c": np.complex64([1 + 2j]), "h": jnp.array([3.0], jnp.bfloat16)}
     other = {"c": np.complex64([1 + 4j]), "h": jnp.array([3.0], jnp.bfloat16)}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 from training_problems import (
     assert_near,
     distance,
@@ -122,6 +123,7 @@ def test_optax_optimizers_take_micro_batches():
     )
 
 
+@bad_input(52)
 def test_gradients_of_half_precision_are_added_in_float32():
     """Each gradient is 1; in bfloat16 the sum of a thousand would stop at 256. The optimizer gets bfloat16, as ever."""
     seen = []
@@ -137,6 +139,7 @@ def test_gradients_of_half_precision_are_added_in_float32():
     assert state.params.dtype == seen[0] == jnp.bfloat16
 
 
+@bad_input(54)
 def test_complex_parameters_descend():
     c = np.array([[1 + 2j, -3 - 1j], [3 + 0j, 1j]], np.complex64)
     loss_fn = lambda params, batch: jnp.sum(jnp.abs(params[None] - batch) ** 2, axis=1)

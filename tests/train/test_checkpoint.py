@@ -23,7 +23,7 @@ from saving_process import everywhere
 from training_problems import backend_compiles, example_loss, network, regression
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.train import checkpoint
+from jaxopt_lessons.train import checkpoint, file_sums
 
 NARROW_FLOATS = [
     *("float8_e4m3", "float8_e3m4", "float8_e4m3fn", "float8_e5m2", "float8_e4m3b11fnuz", "float8_e4m3fnuz"),
@@ -427,6 +427,10 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     file = checkpoint.save(tmp_path, jnp.ones(2), step=3) / "checkpoint.json"
     file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
+    file_sums.write(file.parent)
+    with pytest.raises(jl.InputError, match="has the format 2"):
+        checkpoint.restore(tmp_path, jnp.ones(2))
+    (file.parent / file_sums.NAME).unlink()  # Another format may do without.
     with pytest.raises(jl.InputError, match="has the format 2"):
         checkpoint.restore(tmp_path, jnp.ones(2))
 

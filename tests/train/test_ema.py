@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_near, assert_same, distance, example_loss, network, regression
 
 import jaxopt_lessons as jl
@@ -53,6 +54,7 @@ def test_before_the_first_step_the_parameters_are_evaluated():
     assert_same(step.eval_params(other), other.params)
 
 
+@bad_input(52)
 def test_half_precision_is_averaged_in_float32_and_evaluated_as_it_is():
     """In bfloat16 an average with decay 0.999 would not move."""
     step = jl.with_ema(jl.make_step(lambda p, b: jnp.sum(p) + 0 * b, jl.sgd(1.0)), 0.999, debias=False)
@@ -80,6 +82,7 @@ def test_no_memory_is_shared_with_the_parameters():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@bad_input(39)
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_near, assert_same, example_loss, network, noisy_loss, regression, scalar_loss
 
 import jaxopt_lessons as jl
@@ -46,6 +47,7 @@ def guarded(tx=ADAM, loss_fn=fallible_loss, **options):
     return jl.with_guard(jl.make_step(loss_fn, tx, **options))
 
 
+@bad_input(39, 40)
 @pytest.mark.parametrize("what", [BAD_LOSS, BAD_GRADIENT, OVERFLOW])
 def test_a_step_that_would_not_stay_finite_changes_nothing_but_the_cursor(what):
     step = guarded()
@@ -73,6 +75,7 @@ def test_good_steps_are_those_of_the_step_inside():
     assert int(state.extras["skipped"]) == 0
 
 
+@bad_input(39, 40)
 def test_a_run_with_bad_batches_is_the_run_without_them():
     whats = [GOOD, BAD_GRADIENT, GOOD, BAD_LOSS, OVERFLOW, GOOD]
     state, metrics = run(guarded(), whats)
@@ -85,6 +88,7 @@ def test_a_run_with_bad_batches_is_the_run_without_them():
     assert (int(state.step), int(state.cursor), int(state.extras["skipped"])) == (3, 6, 3)
 
 
+@bad_input(39)
 def test_the_state_of_the_optimizer_is_judged_too():
     """The update is finite and the state is not; that of an optimizer which begins with an infinite number is."""
 
@@ -109,6 +113,7 @@ def test_states_with_random_keys_and_whole_numbers_are_guarded():
         assert_same(run(guarded(tx), [GOOD], before)[0].opt_state, before.opt_state)
 
 
+@bad_input(40, 54)
 @jax.numpy_dtype_promotion("standard")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.complex64])
 def test_parameters_of_every_dtype_are_guarded(dtype):
@@ -128,6 +133,7 @@ def test_parameters_of_every_dtype_are_guarded(dtype):
     assert np.all(np.asarray(moved.params) != np.asarray(state.params))
 
 
+@bad_input(39)
 def test_under_vmap_each_run_is_guarded_by_itself():
     step = guarded()
     state = jl.init_state(network(), step)
@@ -145,6 +151,7 @@ def test_no_branch_is_taken():
     assert "cond[" not in str(jaxpr)
 
 
+@bad_input(39)
 def test_a_micro_batch_that_is_not_finite_spoils_its_update_only():
     x, y, what = batch_of(GOOD)
     what[4] = BAD_GRADIENT
@@ -172,6 +179,7 @@ def fit(step, data, state=None, **options):
     return jl.fit(step, state, data, batch_size=4, shuffle=False, progress=False, **{"epochs": 2} | options)
 
 
+@bad_input(39)
 def test_fit_goes_on_and_the_means_of_its_history_are_those_of_the_good_batches():
     out = fit(guarded(), data_with([5, 17]), val=batch_of(GOOD))
     skipped = np.array([0, 1, 0, 0, 1, 0, 0, 0, 0, 0] * 2, bool)
@@ -194,6 +202,7 @@ def test_a_run_that_goes_on_is_the_run_that_did_not_stop():
     np.testing.assert_array_equal(second.history["loss"], whole.history["loss"][7:])
 
 
+@bad_input(46)
 def test_a_loss_that_is_not_finite_has_no_weight_though_its_step_is_taken():
     def loss_fn(params, batch):
         return example_loss(params, batch) + jnp.nan
@@ -291,6 +300,7 @@ def test_the_random_numbers_go_on_after_a_skipped_step():
     assert len(set(metrics["u"].tolist())) == 3
 
 
+@bad_input(40)
 def test_a_scalar_loss_is_guarded():
     step = guarded(loss_fn=lambda params, batch: scalar_loss(params, batch) * jnp.inf)
     assert float(step(jl.init_state(network(), step), BATCH)[1]["skipped"]) == 1

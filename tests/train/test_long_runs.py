@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_same, distance, example_loss, network, noisy_loss, regression
 
 import jaxopt_lessons as jl
@@ -86,6 +87,7 @@ def test_no_array_stays_on_the_device_with_more_steps_or_more_runs(source):
     assert [live_after(1) for _ in range(5)] == [few] * 5
 
 
+@bad_input(39)
 def test_a_nan_in_one_entry_of_one_gradient_at_step_1000_costs_that_batch():
     """The run with the bad batch is the run without it, whose cursor has gone on."""
     bad, step_count, batch = 1000, 1003, 4

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_same, backend_compiles, example_loss, network, regression
 
 import jaxopt_lessons as jl
@@ -47,6 +48,7 @@ def test_it_stops_where_the_loss_grows():
     assert np.all(np.diff(found.rates) > 0)
 
 
+@bad_input(46, 48)
 def test_it_stops_at_a_loss_that_is_not_finite():
     def broken(params, batch):
         return jnp.where(params < 0.5, jnp.nan, jnp.mean(batch) * params**2)
@@ -99,6 +101,7 @@ def test_smoothing_keeps_constants_and_does_not_lag():
     assert np.std(_smoothed(noise, 5.0)) < 0.4
 
 
+@bad_input(48)
 def test_where_the_loss_only_rises_nothing_is_suggested():
     curve = jl.LearningRates(np.array([0.1, 1.0, 10.0]), np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match=r"^lr_find: the smoothed loss falls nowhere in 3 steps from 0.1 to 10"):

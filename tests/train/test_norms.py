@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_same, example_loss, network, quadratic, regression, scalar_loss
 
 import jaxopt_lessons as jl
@@ -46,6 +47,7 @@ def test_what_is_asked_for_is_measured_and_nothing_else(name):
     assert set(measured([name])) == {"loss", "weight", name}
 
 
+@bad_input(41)
 def test_norms_of_half_precision_are_calculated_in_float32():
     """In float16 the squares overflow."""
     params = jnp.full((1000,), 1000.0, jnp.float16)
@@ -54,6 +56,7 @@ def test_norms_of_half_precision_are_calculated_in_float32():
     np.testing.assert_allclose(metrics["parameter_norm"], 1000 * 1000**0.5, 1e-6)
 
 
+@bad_input(43, 44)
 def test_the_ratio_of_a_step_away_from_zeros_is_infinite_and_that_of_none_is_0():
     batch = np.ones((2, 3), np.float32)
     zeros = np.zeros(3, np.float32)

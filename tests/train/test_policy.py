@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_near, assert_same, distance, example_loss, network, regression
 
 import jaxopt_lessons as jl
@@ -202,6 +203,7 @@ def test_the_scale_changes_neither_loss_nor_gradient(parts):
     assert_near(states[1], states[2], 1e-3)
 
 
+@bad_input(40, 41)
 def test_an_overflow_costs_its_batch_and_half_the_scale():
     step = make_step(faint_loss, jl.adam(0.1))
     before, _ = run(step, [FAINT] * 2)
@@ -213,6 +215,7 @@ def test_an_overflow_costs_its_batch_and_half_the_scale():
     assert (metrics["overflow"], metrics["loss_scale"], metrics["weight"]) == (1, START, 0)
 
 
+@bad_input(40)
 def test_a_run_with_overflows_is_the_run_without_their_batches():
     step = make_step(faint_loss, jl.adam(0.1))
     state, metrics = run(step, [FAINT, HUGE, 2 * FAINT, HUGE, 3 * FAINT])
@@ -232,6 +235,7 @@ def test_the_scale_grows_after_enough_good_steps_in_a_row():
     assert jl.Policy("float16").growth_interval == INTERVAL
 
 
+@bad_input(40)
 @pytest.mark.parametrize(("scale", "batch", "last"), [(1.0, HUGE * np.inf, 1.0), (2.0**24, FAINT, 2.0**24)])
 def test_the_scale_stays_in_its_range(scale, batch, last):
     """Else zeros would make it infinite, and a spoiled batch take it to where it does not come back from."""
@@ -241,12 +245,14 @@ def test_the_scale_stays_in_its_range(scale, batch, last):
     assert scale_of(state)[0] == last
 
 
+@bad_input(46)
 @pytest.mark.parametrize("kind", [np.inf, np.nan])
 def test_infinite_and_nan_losses_are_overflows(kind):
     _, metrics = run(make_step(), [FAINT * kind])
     assert (metrics["overflow"], metrics["weight"]) == (1, 0)
 
 
+@bad_input(40)
 def test_an_optimizer_cannot_hide_an_overflow():
     step = make_step(faint_loss, jl.chain(jl.zero_nans(), jl.clip(1e-9), jl.sgd(RATE)))
     state, metrics = run(step, [HUGE])
@@ -254,6 +260,7 @@ def test_an_optimizer_cannot_hide_an_overflow():
     assert_same(state.params, jax.tree.map(jnp.asarray, W))
 
 
+@bad_input(40)
 @pytest.mark.parametrize("where", ["grads", "updates", "state"])
 def test_gradients_that_an_optimizer_asks_for_may_overflow_too(where):
     """Here they are those far from the parameters; they get into the update, or into the state alone."""
@@ -317,6 +324,7 @@ def test_optimizers_that_ask_about_the_batch_have_a_policy(tx, parts):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@bad_input(40)
 def test_an_overflow_is_no_step_for_an_average():
     step = jl.with_ema(make_step(faint_loss), 0.5)
     state, _ = run(step, [FAINT, HUGE, FAINT])
@@ -343,6 +351,7 @@ def test_an_overflow_is_no_case_for_the_guard_and_what_is_one_keeps_the_scale(wr
     assert (int(state.step), scale_of(state)[0]) == (2, START / 2)
 
 
+@bad_input(40)
 def test_under_vmap_each_run_has_a_scale_of_its_own():
     step = make_step(faint_loss)
     state = jl.init_state(W, step)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_near, assert_same, distance, example_loss, network, regression
 
 import jaxopt_lessons as jl
@@ -172,6 +173,7 @@ def test_under_vmap_each_run_has_a_model_state_of_its_own():
         assert_near(jax.tree.map(lambda x, i=i: x[i], together), step(state, BATCH))
 
 
+@bad_input(39)
 def test_a_guarded_step_leaves_the_model_state_out_too():
     step = jl.with_guard(make_step())
     state = init(step)

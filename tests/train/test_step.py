@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 from training_problems import (
     assert_near,
     assert_same,
@@ -125,6 +126,7 @@ def test_the_loss_reaches_optax_transformations_that_ask_for_it():
     assert float(optax.tree_utils.tree_get(state.opt_state, "scale")) < 1
 
 
+@bad_input(54)
 @pytest.mark.parametrize("returns", ["scalar", "vector"])
 def test_complex_parameters_descend(returns):
     """Gradient descent on |w - c|^2 halves the distance at each step; the conjugate gradient would not converge."""

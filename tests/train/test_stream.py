@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_same
 
 import jaxopt_lessons as jl
@@ -587,6 +588,7 @@ def test_numbers_become_what_jax_makes_of_them():
     assert all(not leaf.weak_type for leaf in jax.tree.leaves(chunk.batches))
 
 
+@bad_input(53)
 def test_doubles_stay_doubles_where_x64_is_enabled():
     with jax.enable_x64(True):
         (chunk,) = read([{"x": np.arange(3.0), "y": np.array([2**40] * 3)}], 1)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import runs
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -29,6 +30,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@bad_input(39, 40)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize(
     "inner", [SCHEDULED, jl.sgd(0.1, momentum=0.9), jl.MultiSteps(SCHEDULED, 2), jl.ema_params(SCHEDULED)], ids=repr
@@ -45,6 +47,7 @@ def test_a_bad_step_is_as_if_it_had_not_been(inner, bad):
     assert (int(state.notfinite_count), int(state.total_notfinite), bool(state.last_finite)) == (0, 3, True)
 
 
+@bad_input(39)
 def test_counts():
     tx = jl.skip_nonfinite(jl.sgd(0.1))
     state, seen = tx.init(PARAMS), []
@@ -54,6 +57,7 @@ def test_counts():
     assert seen == [(1, False, 1), (0, True, 1), (1, False, 2), (2, False, 3)]
 
 
+@bad_input(39)
 def test_after_the_limit_the_failure_is_shown_and_the_state_is_kept():
     tx = jl.apply_if_finite(SCHEDULED, 2)
     params, state = PARAMS, tx.init(PARAMS)
@@ -71,12 +75,14 @@ def test_after_the_limit_the_failure_is_shown_and_the_state_is_kept():
     assert int(state.notfinite_count) == 0
 
 
+@bad_input(39)
 def test_a_limit_of_zero_never_skips():
     tx = jl.apply_if_finite(jl.sgd(1.0), 0)
     updates, _ = tx.update(jnp.array([jnp.nan, 1.0]), tx.init(jnp.zeros(2)))
     np.testing.assert_array_equal(updates, [np.nan, -1.0])
 
 
+@bad_input(39, 50)
 def test_no_limit_means_never():
     tx = jl.skip_nonfinite(jl.sgd(1.0))
     state = tx.init(jnp.zeros(1))._replace(notfinite_count=jnp.int32(2**31 - 1), total_notfinite=jnp.int32(2**31 - 1))
@@ -97,6 +103,7 @@ def test_numbers_of_optax_until_the_limit_and_beyond_it():
         assert [int(x) for x in state[:3]] == [int(x) for x in other[:3]]
 
 
+@bad_input(41)
 def test_an_update_that_overflows_on_its_way_out_is_left_out():
     tx = jl.apply_if_finite(jl.chain(jl.trace(0.9), jl.scale(1e30)), 3)
     state = tx.init(jnp.zeros(1))
@@ -109,6 +116,7 @@ def test_an_update_that_overflows_on_its_way_out_is_left_out():
     assert not bool(state.last_finite)
 
 
+@bad_input(39)
 def test_what_is_left_out_has_no_derivative_of_nan():
     tx = jl.apply_if_finite(jl.adam(0.1), 3)
 
@@ -122,6 +130,7 @@ def test_what_is_left_out_has_no_derivative_of_nan():
     assert float(derivative[0].arguments["inner"].arguments["learning_rate"]) == pytest.approx(-2.0, rel=1e-5)
 
 
+@bad_input(40)
 def test_one_of_a_stack_is_skipped_alone():
     tx = jl.apply_if_finite(jl.adam(0.1), 3)
     params = jnp.zeros((3, 2))

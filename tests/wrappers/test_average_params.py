@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -87,6 +88,7 @@ def test_the_average_of_a_constant_is_the_constant(make):
     assert int(state.num_averaged) == 3000
 
 
+@bad_input(39)
 def test_skipped_and_accumulated_steps_are_not_averaged():
     tx = jl.apply_if_finite(jl.MultiSteps(jl.swa_params(jl.sgd(0.1)), 2), 3)
     grads = [*GRADS[:2], GRADS[2] * jnp.nan, *GRADS[2:5]]
@@ -95,6 +97,7 @@ def test_skipped_and_accumulated_steps_are_not_averaged():
     np.testing.assert_allclose(jl.eval_params(tx, state, seen[-1]), (seen[1] + seen[4]) / 2, rtol=1e-6)
 
 
+@bad_input(52)
 def test_half_precision_is_averaged_in_float32():
     """Steps of the last bit of a bfloat16 number: their average lies between the numbers."""
     params = jnp.ones(1, jnp.bfloat16)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -102,6 +103,7 @@ def test_apply_every():
         jl.apply_every(0)
 
 
+@bad_input(40)
 def test_an_infinite_update_is_forgotten_after_its_step():
     tx = jl.apply_every(2)
     state, seen = tx.init(jnp.zeros(1)), []

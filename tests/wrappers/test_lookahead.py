@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -73,6 +74,7 @@ def test_the_outer_weights_are_those_to_evaluate(average):
     assert abs(float(hidden[0]) - np.mean(trained)) > 0.9, "the average inside is that of weights nobody trained"
 
 
+@bad_input(52)
 def test_slow_weights_of_half_precision_are_float32():
     """Steps too small for bfloat16 arrive in the slow weights, and from there in the parameters."""
     params = jnp.ones(1, jnp.bfloat16)

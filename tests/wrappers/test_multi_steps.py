@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import runs
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -64,6 +65,7 @@ def test_one_bad_gradient_does_not_stop_anything_for_ever(tx, moves, bad):
     assert sum(bool(np.any(a != b)) for a, b in zip(seen, before, strict=True)) == moves
 
 
+@bad_input(39)
 def test_a_skipped_micro_batch_changes_nothing():
     tx = jl.MultiSteps(jl.adam(0.1), 2, should_skip_update_fn=jl.skip_not_finite)
     bad = GRADS[0].at[0, 0].set(jnp.nan).at[1, 1].set(jnp.inf)
@@ -83,6 +85,7 @@ def test_large_gradients_can_be_left_out():
     assert float(state.skip_state["norm_squared"]) == pytest.approx(float(jnp.sum(GRADS[2] ** 2)), rel=1e-6)
 
 
+@bad_input(39, 41)
 @pytest.mark.parametrize("value", [1.0, 1e25, np.inf, np.nan])
 def test_the_functions_that_skip_are_those_of_optax(value):
     grads = {"a": jnp.full((3,), value, jnp.float32), "b": jnp.ones(2)}
@@ -121,6 +124,7 @@ def test_k_may_become_smaller_in_the_middle_of_a_mean():
     assert (int(state.mini_step), int(state.gradient_step)) == (0, 1)
 
 
+@bad_input(52)
 def test_half_precision_gradients_are_accumulated_in_float32():
     params = jnp.zeros(1, jnp.bfloat16)
     tx = jl.MultiSteps(jl.scale(1.0), 300, use_grad_mean=False)
@@ -152,6 +156,7 @@ def test_the_state_is_a_carry_for_any_mix_of_dtypes(inner, params_dtype, grads_d
     assert np.any(updates[1])
 
 
+@bad_input(41)
 def test_opposite_huge_gradients_do_not_overflow():
     tx = jl.MultiSteps(jl.sgd(1.0), 2)
     updates, state = run(tx, [jnp.array([3e38]), jnp.array([-3e38])], jnp.zeros(1))
@@ -195,6 +200,7 @@ def test_k_can_be_vmapped():
         np.testing.assert_allclose(actual, end(k), rtol=1e-5)
 
 
+@bad_input(50)
 def test_counters_saturate():
     tx = jl.MultiSteps(jl.sgd(0.1), 2**31 - 1)
     largest = jnp.int32(2**31 - 1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -66,6 +67,7 @@ def test_bfloat16_alone_never_leaves_one():
     np.testing.assert_array_equal(wide(end), 1.0)
 
 
+@bad_input(42)
 @every_dtype
 @every_kind
 def test_tiny_steps_add_up(weights, dtype):
@@ -202,6 +204,7 @@ def test_zero_updates_move_nothing(weights):
     np.testing.assert_array_equal(wide(evaluated[-1]), wide(params))
 
 
+@bad_input(39, 40)
 @every_kind
 def test_what_is_not_finite_is_seen(weights):
     tx = policy(weights, jl.sgd(0.1))

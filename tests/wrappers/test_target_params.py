@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
 
@@ -46,6 +47,7 @@ def test_a_copy_of_half_precision_moves_by_what_it_can():
     assert float(copy[0]) == pytest.approx(1 - 0.9**5, rel=2e-2)
 
 
+@bad_input(41)
 def test_what_is_equal_stays_and_what_overflowed_is_forgotten():
     x = jnp.array([0.1, 3e38, jnp.inf])
     np.testing.assert_array_equal(jl.incremental_update(x[:2], x[:2], 0.3), x[:2])

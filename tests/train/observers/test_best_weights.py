@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from observer_runs import BATCH, DATA, VAL, fit, script
 from training_problems import assert_same, distance, example_loss, network
 
@@ -82,6 +83,7 @@ def test_the_state_of_the_model_is_that_of_the_same_moment():
     assert result.state.cursor == 24
 
 
+@bad_input(46)
 def test_without_a_finite_number_nothing_is_put_anywhere():
     options = script([np.nan, np.inf])
     result = fit(**options, observers=[jl.BestWeights("loss")])

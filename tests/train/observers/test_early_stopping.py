@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from observer_runs import fit, killed, script
 from training_problems import assert_same
 
@@ -45,6 +46,7 @@ def test_the_reason_has_numbers():
     )
 
 
+@bad_input(46)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_number_that_is_not_finite_stops_at_once(bad):
     result = stopped([5, 6, bad, 4], 9)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from observer_runs import fit, script
 from training_problems import assert_same, example_loss, network
 
@@ -22,6 +23,7 @@ def rates(losses, tx=None, **settings):
     return fit(**options, observers=[observer])
 
 
+@bad_input(46)
 @pytest.mark.oracle
 @pytest.mark.parametrize(
     "settings",

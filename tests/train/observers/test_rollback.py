@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bad_inputs import bad_input
 from training_problems import assert_same, distance, example_loss, network, noisy_loss, regression
 
 import jaxopt_lessons as jl
@@ -33,6 +34,7 @@ def test_a_good_run_is_left_alone():
     assert np.isnan(memory.recent[:2]).all()
 
 
+@bad_input(46)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_puts_the_last_good_state_back(bad):
     """The loss at batch 5 is bad, so the state after 4 was the last to be judged, and was not good enough."""
@@ -158,6 +160,7 @@ def test_going_back_keeps_the_good_state_for_the_next_time():
     assert (int(result.state.step), float(result.state.params)) == (3, 0.125)
 
 
+@bad_input(39)
 def test_steps_that_were_skipped_say_nothing():
     step = jl.with_guard(jl.make_step(lambda w, x: x * w**2, jl.sgd(0.25)))
     result = halving({3: np.nan, 4: np.inf}, step=step, observers=[jl.Rollback(every=STEPS)])
