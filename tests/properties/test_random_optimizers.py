@@ -193,7 +193,7 @@ def can_be_set(tx, name, value):
 # -- names and sizes --------------------------------------------------------------------------------------------------
 
 
-@law(short=60, long=1000, problem=problems(1, REAL), seed=st.integers(0, 99))
+@law(short=120, long=1000, problem=problems(1, REAL), seed=st.integers(0, 99))
 def test_a_state_by_names_comes_back(problem, seed):
     tx, params = problem.drawn.tx, problem.params
     rng = np.random.default_rng(seed)
