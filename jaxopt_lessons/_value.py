@@ -518,6 +518,9 @@ def _show(value: Any) -> str:
         if value.shape or isinstance(value, Tracer):
             return _errors.describe(value)
         return str(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        fields = zip(value._fields, value, strict=True)  # type: ignore[attr-defined]
+        return f"{type(value).__qualname__}({', '.join(f'{name}={_show(item)}' for name, item in fields)})"
     if isinstance(value, tuple):
         return f"({', '.join(map(_show, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):

@@ -99,16 +99,15 @@ def _named_positions(tx: GradientTransformation, state: State) -> Iterator[tuple
     leaves, treedef = jax.tree.flatten(state)
     numbered = jax.tree.unflatten(treedef, range(len(leaves)))
     seen: set[Names] = set()
-    for names, position in _walk(Part(tx.name, tx, numbered)):
+    for names, position in _walk(Part(tx.name, tx, numbered), {}):
         if names in seen:
             _state_checks.ambiguous_name(_show(names))
         seen.add(names)
         yield names, position
 
 
-def _walk(part: Part) -> Iterator[tuple[Names, int]]:
-    """The leaves of the state of a part, named from the part on."""
-    records: dict[str, int] = {}
+def _walk(part: Part, records: dict[str, int]) -> Iterator[tuple[Names, int]]:
+    """The leaves of the state of a part, named from the part on; ``records`` counts the names beside it."""
     for inside in without_chains(part):
         entries = list(_entries(inside))
         if not entries:
@@ -140,8 +139,9 @@ def _entries(part: Part) -> Iterator[tuple[Names, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: id(node) in owned):
         if id(leaf) not in owned:
             yield tuple(_errors.path_name((key,)) for key in path), leaf
+    inside: dict[str, int] = {}
     for one in parts:
-        yield from _walk(one)
+        yield from _walk(one, inside)
 
 
 def _flat(tree: PyTree, names: Names = ()) -> Iterator[tuple[Names, Any]]:

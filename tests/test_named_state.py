@@ -176,3 +176,12 @@ def test_states_of_other_parameters_are_refused():
         jl.convert_state(jl.adam(0.1), PARAMS, optax.adam(0.1).init({"c": jnp.zeros(2)}))
     with pytest.raises(jl.InputError, match=r"ScaleByAdamState.mu at 'w' is float32\[3\], not float32\[2\]"):
         jl.convert_state(jl.adam(0.1), {"w": jnp.zeros(2)}, optax.adam(0.1).init({"w": jnp.zeros(3)}))
+
+
+@pytest.mark.parametrize("wrapper", [jl.kahan, lambda tx: jl.named_chain(("a", tx))])
+def test_two_stages_of_one_name_inside_a_wrapper_are_numbered(wrapper):
+    tx = wrapper(jl.chain(jl.trace(0.9), jl.trace(0.5)))
+    state = tx.init(jnp.zeros(2))
+    named = jl.state_dict(tx, state)
+    assert "trace_2" in str(named)
+    assert jax.tree.structure(jl.load_state_dict(tx, jnp.zeros(2), named)) == jax.tree.structure(state)

@@ -4,6 +4,7 @@ import copy
 import functools
 import inspect
 import pickle
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,13 +41,20 @@ def plain_update(updates, state, params=None):
     return jax.tree.map(lambda u: 2 * u, updates), state
 
 
-NAMES = {**vars(jl), "loss_fn": loss_fn, "plain_init": plain_init, "plain_update": plain_update}
+class Layer(NamedTuple):
+    w: Any
+    b: Any
+
+
+NAMES = {**vars(jl), "Layer": Layer, "loss_fn": loss_fn, "plain_init": plain_init, "plain_update": plain_update}
 NAMES |= {f.__name__: f for case in CASES for f in case.make().arguments.values() if inspect.isfunction(f)}
 
 VALUES = [
     *(case.make() for case in CASES if case.name != "scale_by_schedule"),
     *SCHEDULES,
     jl.chain(jl.clip(1.0), jl.adamw(SCHEDULES[4], b1=SCHEDULES[1], mask={"a": True, "b": [False]})),
+    jl.freeze(Layer(True, (False, [True]))),
+    jl.adam(2.0 * jl.Schedule(half)),
     jl.GradientTransformation(plain_init, plain_update),
     jl.make_step(loss_fn, jl.chain(jl.clip(1.0), jl.adam(SCHEDULES[3]))),
 ]

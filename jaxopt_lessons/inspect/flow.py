@@ -200,8 +200,9 @@ class _Walk:
         for path, label in _by_path(labels).items():
             self.labels[path] = (*self.labels.get(path, ()), str(label))
         left: tuple[Stage, ...] = ()
+        alone = len(at.nodes) == 1  # A node alone has no label.
         for node in at.nodes:
-            own = jax.tree.map(lambda label, node=node: str(label) == node.label, labels)
+            own = jax.tree.map(lambda label, node=node: alone or str(label) == node.label, labels)
             params = tree.pick(at.params, own)
             left += self.through(node.tx, before, at._replace(params=params, nodes=(node,)))
         return left

@@ -63,12 +63,18 @@ class Timed(NamedTuple):
 
 
 class Schedule(Value):
-    """A function of the count of updates, as a value. Call it: ``schedule(count)``."""
+    """A function of the count of updates, as a value. Call it: ``schedule(count)``.
+
+    ``Schedule(function)`` makes one of a plain function ``count -> number``, as it prints.
+    """
 
     __slots__ = ()
     __array_ufunc__ = (
         None  # An array of NumPy's leaves the arithmetic to the schedule, entry by entry it makes no sense.
     )
+
+    def __new__(cls, function: ScheduleFn) -> Any:
+        return _from_function(function)
 
     def __call__(self, count: Number) -> jax.Array:
         """The number at ``count`` updates, as float32 (float64 under x64). Counts below 0 are read as 0.

@@ -68,7 +68,7 @@ def masked(
         )
 
     def init(params: Params) -> MaskedState:
-        return MaskedState(inner.init(tree.pick(params, tree.mask_leaves(mask, params))))
+        return MaskedState(inner.init(pick_some(params, tree.mask_leaves(mask, params))))
 
     def update(updates: Updates, state: MaskedState, params: Params | None = None, **extra: Any) -> Any:
         reference = updates if params is None else params
@@ -86,7 +86,7 @@ def masked(
         return [Part(inner.name, inner, state.inner_state)]
 
     def eval_params(state: MaskedState, params: Params) -> Params:
-        inside = tree.pick(params, tree.mask_leaves(mask, params))
+        inside = pick_some(params, tree.mask_leaves(mask, params))
         return tree.merge(params, inner.eval_params(state.inner_state, inside))
 
     return Functions(init, update, parts, eval_params)
@@ -96,11 +96,17 @@ def update_some(
     tx: GradientTransformation, where: PyTree, updates: Updates, state: State, params: Params | None, extra: Any
 ) -> tuple[Updates, State]:
     """``tx.update`` of the leaves for which ``where`` holds True; there is None in the place of the others."""
-    inside = tree.pick(updates, where)
-    new, state = tx.update(inside, state, None if params is None else tree.pick(params, where), **extra)
+    inside = pick_some(updates, where)
+    new, state = tx.update(inside, state, None if params is None else pick_some(params, where), **extra)
     if jax.tree.structure(new) != jax.tree.structure(inside):
         _tree_checks.different_trees("what came out", new, "what went in", inside)
     return new, state
+
+
+def pick_some(x: PyTree, where: PyTree) -> PyTree:
+    """``tree.pick``, and ``()`` if nothing is left of a tree that is one leaf: None would mean "without params"."""
+    picked = tree.pick(x, where)
+    return () if picked is None else picked
 
 
 def pick_compatible(value: Any, reference: PyTree, where: PyTree) -> Any:

@@ -19,7 +19,7 @@ import jax
 from jaxopt_lessons import _checks, _errors, _state_checks, _tree_checks, tree
 from jaxopt_lessons.core import Functions, GradientTransformation, Part, as_transformation, gradient_transformation
 from jaxopt_lessons.types import Convert, Labels, Params, PyTree, State, Updates
-from jaxopt_lessons.wrappers.masked import pick_compatible, update_some
+from jaxopt_lessons.wrappers.masked import pick_compatible, pick_some, update_some
 
 
 class PartitionState(NamedTuple):
@@ -77,7 +77,7 @@ def split(
 
     def init(params: Params) -> PartitionState:
         return PartitionState(
-            {label: transforms[label].init(tree.pick(params, own)) for label, own in where(params).items()}
+            {label: transforms[label].init(pick_some(params, own)) for label, own in where(params).items()}
         )
 
     def update(updates: Updates, state: PartitionState, params: Params | None = None, **extra: Any) -> Any:
@@ -104,7 +104,7 @@ def split(
     def eval_params(state: PartitionState, params: Params) -> Params:
         own = where(params)
         for label, tx, inner_state in parts_by_label(state):
-            params = tree.merge(params, tx.eval_params(inner_state, tree.pick(params, own[label])))
+            params = tree.merge(params, tx.eval_params(inner_state, pick_some(params, own[label])))
         return params
 
     return Functions(init, update, parts, eval_params)

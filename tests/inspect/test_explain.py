@@ -362,3 +362,11 @@ def test_nothing_is_calculated():
     found = jl.explain(jl.adam(0.1), {"w": shape(10**7, 10**7)})
     assert found.state_bytes == 8 * 10**14 + 8
     assert np.prod([found.parameters]) == 10**14
+
+
+def test_a_partition_with_one_label_has_all_leaves():
+    """One inside another finds its labels; and what stands in it is found to train them."""
+    params = {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}
+    one = jl.partition({"one": jl.sgd(0.1)}, {"w": "one", "b": "one"})
+    for tx in (one, jl.partition({"one": one}, "one")):
+        assert jl.explain(tx, params).warnings == jl.explain(jl.sgd(0.1), params).warnings

@@ -295,3 +295,15 @@ def test_a_pattern_is_not_a_mask():
     for tx in (jl.freeze("encoder/**"), jl.adamw(0.1, mask="**/kernel")):
         with pytest.raises(jl.InputError, match="got the string '.*'. Patterns are for groups; here write lambda path"):
             tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("inner", [jl.adamw(0.1), jl.ema_params(jl.adamw(0.1)), jl.groups({}, jl.lamb(0.1))])
+def test_an_array_alone_may_be_outside(inner):
+    """Nothing is left for the transformation inside, which is not to be told that there are no parameters."""
+    params = jnp.ones(2)
+    tx = jl.masked(inner, False, unmasked="zero")
+    state = tx.init(params)
+    updates, new_state = tx.update(params, state, params)
+    np.testing.assert_array_equal(updates, [0, 0])
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+    assert jl.eval_params(tx, new_state, params) is params
