@@ -211,7 +211,7 @@ def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], name
 
     def leaf_rule(arrays: Any, scalars: jax.Array, static: Any) -> Any:
         dtypes, compute, without_shape = static
-        inputs = _enter(arrays, compute, without_shape)
+        inputs = _enter(arrays, compute, without_shape, _any_complex(dtypes))
         outputs = rule(*inputs, **{name: scalars[i] for i, name in enumerate(names)}, **dict(flags))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         if not dtypes:
@@ -227,12 +227,17 @@ def _compiled(rule: Callable[..., Any], flags: tuple[tuple[str, Any], ...], name
     return lambda rows, *others: many(rows, *others) if len(rows) > 1 else [one(rows[0], *others)]
 
 
-def _enter(arrays: Sequence[Any], compute: np.dtype, without_shape: Sequence[int]) -> list[Any]:
+def _any_complex(dtypes: tuple[tuple[np.dtype, ...], ...]) -> bool:
+    return any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in itertools.chain(*dtypes))
+
+
+def _enter(arrays: Sequence[Any], compute: np.dtype, without_shape: Sequence[int], leaves_pairs: bool) -> list[Any]:
     """The arguments of a rule: real arrays of the dtype to calculate in.
 
-    If one of the leaves is complex, its real companions become pairs too; states without its shape stay as they are.
+    If one of the leaves is complex, or if the rule is to return a complex one, real companions become pairs too; states
+    without the shape of the leaf stay as they are.
     """
-    pairs = any(_leaf.is_complex(leaf) for leaf in jax.tree.leaves(arrays) if _leaf.is_trainable(leaf))
+    pairs = leaves_pairs or any(_leaf.is_complex(leaf) for leaf in jax.tree.leaves(arrays) if _leaf.is_trainable(leaf))
 
     def enter(position: int, leaf: Any) -> Any:
         if not _leaf.is_trainable(leaf):

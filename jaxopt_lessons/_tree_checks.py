@@ -1,6 +1,6 @@
 """Errors about trees, raised when they are traced: structures, shapes and dtypes of leaves, labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -178,6 +178,9 @@ def units_unknown(shape: tuple[int, ...]) -> NoReturn:
 
 def labels_known(known: Sequence[Any], given: Sequence[Any]) -> None:
     """Raises unless the labels of the leaves are those of the transformations, each of which has a leaf."""
+    for label in given:
+        if not isinstance(label, Hashable):
+            raise InputError(f"the label of a leaf is {describe(label)}: it must be one that a dict can have as a key.")
     unknown = [label for label in dict.fromkeys(given) if label not in known]
     unused = [label for label in known if label not in given]
     if given and (unknown or unused):

@@ -7,11 +7,14 @@ Numbers above a hundred are rounded down to two digits, so that the table does n
 
 import contextlib
 import io
-import sys
 from pathlib import Path
 
 import bad_inputs
+import cases
 import pytest
+import schedule_rows
+
+from jaxopt_lessons.testing.check_optimizer import PROPERTIES
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- what is tested: python tests/readme_figures.py -->", "<!-- end of what is tested -->"
@@ -52,9 +55,71 @@ def rounded(number: int) -> str:
     return f"{number // unit * unit:,}+"
 
 
-def ways_to_break_lessons() -> int:
-    import importlib
+def rows(tests: Collected) -> list[tuple[str, str]]:
+    """What is tested, and the figures."""
+    contract, everything = len(cases.CONTRACT), len(cases.CASES)
+    sources = [*sorted((ROOT / "tests" / "examples").glob("test_lesson_*.py"))]
+    released = [path.name for path in sorted((ROOT / "tests" / "state_formats").iterdir()) if path.name[0].isdigit()]
+    return [
+        (
+            "The contract: [`check_optimizer`](jaxopt_lessons/testing/check_optimizer.py), asked of ours",
+            f"{contract} optimizers and transformations, {len(PROPERTIES)} properties; "
+            f"{rounded(tests('test_contract.py'))} cases",
+        ),
+        (
+            "The same, asked of optax 0.2.8",
+            f"{tests('test_check_optimizer_on_optax.py::test_fault_is_found')} faults found",
+        ),
+        (
+            "Numbers of optimizers, argument by argument",
+            f"{everything} rules written again in NumPy, {rounded(tests('test_numbers.py::test_oracle'))} variants in "
+            f"float64 and float32; optax, PyTorch and the authors' packages as further oracles",
+        ),
+        (
+            "Numbers of schedules",
+            f"{len({row.name for row in schedule_rows.ROWS})} formulas, "
+            f"{rounded(tests('test_schedules.py', 'tests/schedules/'))} cases",
+        ),
+        (
+            "[Bad inputs](tests/bad_inputs/__init__.py)",
+            f"{len(bad_inputs.INPUTS)} kinds; arguments {rounded(tests.tries(range(1, 18)))} times, "
+            f"trees {rounded(tests.tries(range(18, 39)))}, values {rounded(tests.tries(range(39, 50)))}, "
+            f"counters and dtypes {rounded(tests.tries(range(50, 55)))}",
+        ),
+        ("[Error messages](examples/errors.md)", f"{rounded(messages())} with cause and remedy"),
+        (
+            "Random trees, optimizers, schedules and runs",
+            f"{tests('tests/properties/') // 2} properties and laws (hypothesis), nested up to four deep",
+        ),
+        ("Training", f"{rounded(tests('tests/train/'))} cases"),
+        (
+            "Files cut, changed, taken away or forged; hostile names",
+            f"{rounded(tests('tests/security/'))} cases; nothing is executed, no wrong number is read",
+        ),
+        ("Long runs, threads, and JAX's checks all on", f"{rounded(tests('tests/long_runs/'))} cases"),
+        ("Formats of states and checkpoints", f"those of {', '.join(released)}"),
+        ("Lessons", f"{len(sources)}, each stopped by its own assertions when the library's rule is broken"),
+    ]
 
-    sys.path.insert(0, str(ROOT / "tests" / "examples"))
-    lessons = [path.stem for path in sorted((ROOT / "tests" / "examples").glob("test_lesson_*.py"))]
-    return sum(len(getattr(importlib.import_module(lesson), "WRONG", ())) for lesson in lessons)
+
+def messages() -> int:
+    import test_errors_page
+
+    return len(test_errors_page.ENTRIES)
+
+
+def table(tests: Collected) -> str:
+    lines = ["| what | in figures |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {what} | {figures} |" for what, figures in rows(tests))])
+
+
+def with_table(readme: str, tests: Collected) -> str:
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(tests)}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    path, collected = ROOT / "README.md", Collected()
+    path.write_text(with_table(path.read_text(), collected))
+    print(table(collected))
+    print("bad inputs that no test tries:", collected.untried() or "none")

@@ -126,3 +126,12 @@ def test_files_named_in_the_documentation_exist():
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             if "://" not in target:
                 assert (file.parent / target).exists(), f"{file.name} links to {target}"
+
+
+def test_the_range_of_jax_is_the_one_that_is_tested():
+    """CI installs both ends of it."""
+    (dependencies,) = re.findall(r"^dependencies = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    oldest, below = re.search(r"jax>=([\d.]+),<([\d.]+)", dependencies).groups()
+    assert f"jaxlib>={oldest},<{below}" in dependencies
+    major, minor = map(int, below.split("."))
+    assert f"Tested with JAX {oldest} on Python 3.11 and JAX {major}.{minor - 1} on Python 3.13" in README

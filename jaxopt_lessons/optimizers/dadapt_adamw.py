@@ -123,7 +123,16 @@ def dadapt_adamw(
         a = rate * estim_lr * jnp.sqrt(correction2) / correction1
         product = tree.sum_leaves(product_rule, updates, state.grad_sum, state.exp_avg_sq, eps=eps)
         _, m, v, s = tree.map_leaves(
-            averages_rule, updates, state.exp_avg, state.exp_avg_sq, state.grad_sum, b1=b1, b2=b2, b3=b3, a=a
+            averages_rule,
+            updates,
+            state.exp_avg,
+            state.exp_avg_sq,
+            state.grad_sum,
+            params=params,
+            b1=b1,
+            b2=b2,
+            b3=b3,
+            a=a,
         )
         r = b3 * state.numerator_weighted + (1 - b3) * a * product.astype(estim_lr.dtype)
         norm1 = (1 - b3) * tree.global_norm1(s).astype(estim_lr.dtype)

@@ -118,7 +118,7 @@ def momo(
         taken = jnp.isfinite(loss)
         b = jnp.where(state.count == 0, 0, b)
         _, factor = tree.limited_norm(updates)
-        _, m = tree.map_leaves(average_rule, updates, state.exp_avg, beta=b, factor=factor, taken=taken)
+        _, m = tree.map_leaves(average_rule, updates, state.exp_avg, params=params, beta=b, factor=factor, taken=taken)
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
         products = tree.sum_leaves(products_rule, updates, state.exp_avg, params, factor=factor)
         newest, past = (total.astype(dtype) for total in products)

@@ -145,7 +145,9 @@ def momo_adam(
             numerics.bias_correction(b1, t),
         )
         taken = jnp.isfinite(loss)
-        _, m, v = tree.map_leaves(moments_rule, updates, state.exp_avg, state.exp_avg_sq, b1=b1, b2=b2, taken=taken)
+        _, m, v = tree.map_leaves(
+            moments_rule, updates, state.exp_avg, state.exp_avg_sq, params=params, b1=b1, b2=b2, taken=taken
+        )
         newest, past = (total.astype(dtype) for total in tree.sum_leaves(products_rule, updates, state.exp_avg, params))
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
         step, unit, lb = model_step(

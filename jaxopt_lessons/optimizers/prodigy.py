@@ -155,6 +155,7 @@ def prodigy(
             state.exp_avg,
             state.exp_avg_sq,
             state.grad_sum,
+            params=params,
             b1=b1,
             b2=b2,
             beta3=b3,

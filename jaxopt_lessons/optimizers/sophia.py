@@ -71,6 +71,11 @@ def curvature_rule(estimate: jax.Array, h: jax.Array, b2: jax.Array) -> tuple[ja
     return h, h
 
 
+def seen_rule(u: jax.Array, h: jax.Array) -> jax.Array:
+    """An estimate that is not finite is seen at once, while a guard can still leave out the step."""
+    return jnp.where(jnp.isfinite(h), u, h)
+
+
 @gradient_transformation
 def scale_by_sophia(
     b1: DecayRateOrSchedule = 0.965,
@@ -139,6 +144,7 @@ def scale_by_sophia(
 
         due = state.count % jnp.asarray(update_interval).astype(state.count.dtype) == 0
         hessian_fn_state, h = jax.lax.cond(due, refresh, lambda: (state.hessian_fn_state, state.nu))
+        updates = tree.map_leaves(seen_rule, updates, params=params, read=(h,))
         return updates, SophiaState(count=t, mu=m, nu=h, hessian_fn_state=hessian_fn_state)
 
     def parts(state: SophiaState) -> list[Part]:

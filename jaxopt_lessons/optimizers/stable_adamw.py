@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import numerics, tree
+from jaxopt_lessons import _checks, numerics, tree
 from jaxopt_lessons.core import chain, gradient_transformation
 from jaxopt_lessons.transforms.learning_rate import scale_by_learning_rate
 from jaxopt_lessons.transforms.weight_decay import add_decayed_weights
@@ -91,6 +91,8 @@ def scale_by_stable_adamw(
         )
 
     def update(updates: Updates, state: ScaleByStableAdamwState, params: Params | None = None, **extra: Any) -> Any:
+        if params is None:
+            _checks.params_needed(updates)
         wide = tree.widen(params)
         decayed, _ = decay.update(tree.zeros_like(wide), decay.init(wide), wide)
         t = numerics.increment(state.count)

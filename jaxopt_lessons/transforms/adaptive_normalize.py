@@ -58,7 +58,8 @@ def adaptive_normalize(eta: NonNegativeOrSchedule = 0.01) -> Any:
         if params is None:
             _checks.params_needed(updates)
         _, scale = tree.scaled_global_norm(tree.map_leaves(finite_rule, updates))
-        weighted = tree.map_leaves(weighted_rule, tree.widen(updates), read=(params,), scale=scale, eta=eta)
+        wide = tree.widen(params)
+        weighted = tree.map_leaves(weighted_rule, tree.widen(updates), params=wide, read=(wide,), scale=scale, eta=eta)
         length, length_scale = tree.scaled_global_norm(weighted)
         updates = tree.map_leaves(
             adaptive_rule,

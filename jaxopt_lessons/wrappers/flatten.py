@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _leaf, tree
+from jaxopt_lessons import _checks, _leaf, _tree_checks, tree
 from jaxopt_lessons.core import Functions, Part, Transformation, gradient_transformation
 from jaxopt_lessons.types import Params, PyTree, State, Updates
 
@@ -36,6 +36,9 @@ def flatten(inner: Transformation) -> Any:
     _checks.rounds_last("flatten", inner.name, inner.takes_half_precision)
 
     def init(params: Params) -> State:
+        for leaf in jax.tree.leaves(params):
+            if isinstance(leaf, jax.ShapeDtypeStruct):
+                _tree_checks.numbers_needed(leaf)
         return inner.init(_vector(tree.trainable(params)))
 
     def update(updates: Updates, state: State, params: Params | None = None, **extra: Any) -> Any:
@@ -43,7 +46,7 @@ def flatten(inner: Transformation) -> Any:
         reference = updates if params is None else tree.pick(params, tree.mask_leaves(True, updates))
         dtype = _vector_dtype((updates, reference))
         vector = None if params is None else _vector(reference, dtype)
-        flat, state = inner.update(_vector(updates, dtype), state, vector, **extra)
+        flat, state = inner.update(_vector(updates, dtype, reference), state, vector, **extra)
         return _tree(flat, reference), state
 
     def parts(state: State) -> list[Part]:
@@ -60,9 +63,14 @@ def _vector_dtype(trained: PyTree) -> np.dtype:
     return _leaf.compute_dtype(*map(_leaf.dtype_of, jax.tree.leaves(trained)))
 
 
-def _vector(trained: PyTree, dtype: Any = None) -> jax.Array:
+def _vector(trained: PyTree, dtype: Any = None, like: PyTree | None = None) -> jax.Array:
+    """All leaves, complex ones as pairs, and real ones too where that of ``like`` is complex."""
     dtype = dtype or _vector_dtype(trained)
-    pieces = [_leaf.as_real(leaf, dtype).reshape(-1) for leaf in jax.tree.leaves(trained)]
+    leaves = jax.tree.leaves(trained)
+    pieces = [
+        (_leaf.as_pairs if _leaf.is_complex(target) else _leaf.as_real)(leaf, dtype).reshape(-1)
+        for leaf, target in zip(leaves, leaves if like is None else jax.tree.leaves(like), strict=True)
+    ]
     return jnp.concatenate(pieces) if pieces else jnp.zeros([0], dtype)
 
 

@@ -125,7 +125,7 @@ def sam(
             _checks.params_needed(updates)
         tree.check_updates(updates, params)
         steps, grads = state.steps_since_sync, tree.widen(updates)
-        _, cache = tree.map_leaves(remember_rule, grads, state.cache, read=(params,), begins=steps == 0)
+        _, cache = tree.map_leaves(remember_rule, grads, state.cache, params=params, read=(params,), begins=steps == 0)
 
         def descend(opt_state: State, adv_state: State) -> Any:
             before = tree.merge(params, tree.cast_like(cache, params))

@@ -264,7 +264,9 @@ def test_seeds_have_64_bits(case: Case):
 
 
 @pytest.mark.parametrize("name", ["chain", "named_chain"])
-@pytest.mark.parametrize("bad", [0.1, "adam", None, jl.adam, [jl.adam(0.1)]], ids=str)
+@pytest.mark.parametrize(
+    "bad", [0.1, "adam", None, jl.adam, [jl.adam(0.1)]], ids=["number", "text", "None", "factory", "list"]
+)
 def test_stages_are_numbered(name, bad):
     stages = [("clip", jl.clip(1.0)), ("bad", bad)]
     where = r"\[1\]" if name == "chain" else r"\['bad'\]"

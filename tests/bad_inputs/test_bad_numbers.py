@@ -245,7 +245,7 @@ def test_what_is_asked_for_is_kept_and_near_to_float32(case: Case, name, dtype):
 @pytest.mark.parametrize("bad", [jnp.int8, "uint8", bool], ids=str)
 @pytest.mark.parametrize(("case", "name"), WITH_DTYPES, ids=[f"{case.name}-{name}" for case, name in WITH_DTYPES])
 def test_whole_numbers_are_no_moments(case: Case, name, bad):
-    with pytest.raises(TypeError, match=f"{case.name}: the dtype of a state must be floating point"):
+    with pytest.raises(TypeError, match=f"{case.name}: {name} must be a floating-point dtype, as jnp.bfloat16 is; got"):
         case.make(**{name: bad})
 
 

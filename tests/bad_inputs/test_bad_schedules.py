@@ -186,7 +186,6 @@ def test_the_cycles_of_sgdr_are_a_list_of_dicts(bad):
         (lambda: LINE.repeat(every=3), "repeat_schedule: linear_schedule takes 6 updates, not 3"),
         (lambda: LINE.hold(2**31 - 1), r"hold_schedule: takes 2147483653 updates; counters go up to 2\^31 - 1"),
     ],
-    ids=str,
 )
 def test_lengths_that_do_not_fit_are_refused(make, message):
     with pytest.raises(ValueError, match=f"^{message}") as caught:

@@ -483,7 +483,7 @@ RUNS = {
         (lambda: jl.fit(STEP, X, STATE, epochs=1), "fit: state must be made by init_state"),
         (lambda: jl.evaluate(0.0, loss, X), r"evaluate: loss_fn must be a function \(params, batch\) -> loss"),
         (lambda: jl.lr_find(STATE, STEP, BATCHES), "lr_find: step must be made by make_step"),
-        (lambda: jl.lr_find(STEP, BATCHES, STATE), "lr_find: batches must be made by minibatches"),
+        (lambda: jl.lr_find(STEP, BATCHES, STATE), "lr_find: state must be made by init_state"),
         (lambda: jl.make_scan(3, STEP), "make_scan: step must be a step, made by make_step"),
         (lambda: jl.make_epoch(BATCHES, STEP), "make_epoch: step must be a step, made by make_step"),
         (lambda: jl.make_scan(STEP, 2)(BATCHES, STATE), "make_scan: state must be made by init_state"),

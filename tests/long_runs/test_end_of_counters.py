@@ -90,7 +90,7 @@ def test_batches_at_the_end_differ_from_each_other():
 
 @bad_input(50)
 @pytest.mark.parametrize("source", ["memory", "host", "stream"])
-@pytest.mark.parametrize("length", [{"steps": 8}, {"epochs": 3}, {"steps": 2**40}, {"epochs": 2**40}])
+@pytest.mark.parametrize("length", [{"steps": 8}, {"epochs": 3}, {"steps": LARGEST}, {"epochs": LARGEST}])
 def test_a_run_beyond_the_largest_cursor_is_refused(length, source):
     step, data = steps_and_data("drop", 8, source)
     if source == "stream":

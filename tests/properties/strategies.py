@@ -348,7 +348,8 @@ def masks(draw, params: Any) -> Any:
     """A tree of bools, one bool, or a function of path and leaf."""
     if draw(st.booleans()):
         return draw(st.sampled_from([is_matrix, is_weight, everywhere, True, False]))
-    return jax.tree.map(lambda _: draw(st.booleans()), params)
+    chosen = jax.tree.map(lambda _: draw(st.booleans()), params)
+    return True if chosen is None else chosen  # None is no mask
 
 
 def inside(params: Any, mask: Any) -> Any:
