@@ -36,7 +36,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, Self, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _errors, _state_checks, numerics, tree
+from jaxopt_lessons import _checks, _errors, _schedule_checks, _state_checks, numerics, tree
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.types import Convert, Params, State, Updates
 
@@ -222,7 +222,7 @@ class GradientTransformation(Value):
 
     def at(self, count: Any) -> Self:
         """This transformation with the schedules among its own arguments replaced by their values at ``count``."""
-        now = {name: _checks.scheduled(name, value, count) for name, value in self._schedules().items()}
+        now = {name: _schedule_checks.scheduled(name, value, count) for name, value in self._schedules().items()}
         return self._copy(**{name: numerics.as_float(value) for name, value in now.items()})
 
     def _stage(self, made: Any) -> contextlib.AbstractContextManager[None]:

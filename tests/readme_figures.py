@@ -1,12 +1,14 @@
 """The README's table of what is tested, counted from the tests themselves.
 
-    python tests/readme_figures.py      collects the tests and writes the table between the two markers
+    python tests/readme_figures.py             collects the tests and writes the table between the two markers
+    python tests/readme_figures.py --check     fails if that would change it, or if a bad input is tried by no test
 
 Numbers above a hundred are rounded down to two digits, so that the table does not change with every test.
 """
 
 import contextlib
 import io
+import sys
 from pathlib import Path
 
 import bad_inputs
@@ -36,6 +38,9 @@ class Collected:
     def __call__(self, *parts: str) -> int:
         """How many have one of these in their names, from the folder of the tests on."""
         return sum(any(part in item.nodeid for part in parts) for item in self.items)
+
+    def of(self, folder: str, ending: str) -> int:
+        return sum(folder in item.nodeid and item.nodeid.endswith(ending) for item in self.items)
 
     def tries(self, inputs: range) -> int:
         """How many cases try one of these bad inputs; a case that tries two counts twice."""
@@ -89,7 +94,7 @@ def rows(tests: Collected) -> list[tuple[str, str]]:
         ("[Error messages](examples/errors.md)", f"{rounded(messages())} with cause and remedy"),
         (
             "Random trees, optimizers, schedules and runs",
-            f"{tests('tests/properties/') // 2} properties and laws (hypothesis), nested up to four deep",
+            f"{tests.of('tests/properties/', '[ci]')} properties and laws (hypothesis), nested up to four deep",
         ),
         ("Training", f"{rounded(tests('tests/train/'))} cases"),
         (
@@ -118,8 +123,18 @@ def with_table(readme: str, tests: Collected) -> str:
     return f"{before}{BEGIN}\n{table(tests)}\n{END}{rest.split(END)[1]}"
 
 
-if __name__ == "__main__":
+def main(check: bool) -> int:
     path, collected = ROOT / "README.md", Collected()
-    path.write_text(with_table(path.read_text(), collected))
+    before = path.read_text()
+    after = with_table(before, collected)
+    if not check:
+        path.write_text(after)
+    elif after != before:
+        print("the README's table of what is tested is out of date: run python tests/readme_figures.py")
     print(table(collected))
     print("bad inputs that no test tries:", collected.untried() or "none")
+    return int(bool(collected.untried()) or (check and after != before))
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

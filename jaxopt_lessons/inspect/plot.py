@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lessons import _checks, _figure
+from jaxopt_lessons import _checks, _figure, _schedule_checks
 from jaxopt_lessons._value import _show
 from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.grid import Grid
@@ -80,7 +80,7 @@ def plot(
     curves = list(_curves(thing, quantity))
     _checks.require(bool(curves), lambda: f"plot: nothing is scheduled in {_show(thing)}.")
     if steps is None:
-        lengths = [_checks.known(c.schedule.length) for c in curves if c.schedule.length is not None]
+        lengths = [_schedule_checks.known(c.schedule.length) for c in curves if c.schedule.length is not None]
         known = [length for length in lengths if length is not None]
         _checks.require(
             bool(known),

@@ -7,7 +7,7 @@ authors' order holds. Of two parts the first rule that fits is told. ``{first}``
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from jaxopt_lessons import _checks, tree
+from jaxopt_lessons import _schedule_checks, tree
 from jaxopt_lessons.core import GradientTransformation
 from jaxopt_lessons.inspect.facts import ANYTHING, DIRECTION, Does
 from jaxopt_lessons.inspect.flow import Node, Stage, Way, paths_of
@@ -225,7 +225,11 @@ def _ends(node: Node, updates: int) -> Iterator[str]:
     """Schedules that do not end when the run does."""
     for one, steps in _with_steps(node, updates):
         for argument, value in one.tx.hyperparameters.items():
-            length = _checks.known(value.length) if isinstance(value, Schedule) and value.length is not None else None
+            length = (
+                _schedule_checks.known(value.length)
+                if isinstance(value, Schedule) and value.length is not None
+                else None
+            )
             if length is None:
                 continue
             name = f"{one.name}.{argument}"

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _schedule_checks, numerics
 from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import Number, Positive, Range
 
@@ -44,7 +44,7 @@ def chebyshev_schedule(
     _checks.not_above(
         "chebyshev_schedule", "smallest_curvature", smallest_curvature, "largest_curvature", largest_curvature
     )
-    known = _checks.known(steps)
+    known = _schedule_checks.known(steps)
     _checks.require(
         known is None or known & (known - 1) == 0, f"chebyshev_schedule: steps must be a power of 2; got {steps}."
     )

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _schedule_checks, numerics
 from jaxopt_lessons.schedules.schedule import ScheduleLike, ScheduleLikes, Timed, schedule
 from jaxopt_lessons.types import Offset, Scalar, Steps
 
@@ -87,7 +87,7 @@ def join_schedules(schedules: ScheduleLikes, boundaries: Sequence[Offset]) -> An
     _checks.increasing("join_schedules", "boundaries", boundaries)
     starts = (0, *boundaries)
     for piece, start, end in zip(schedules[:-1], starts[:-1], boundaries, strict=True):
-        _checks.shows_all("join_schedules", piece.name, piece.timed.boundary, end - start)
+        _schedule_checks.shows_all("join_schedules", piece.name, piece.timed.boundary, end - start)
 
     def value(count: jax.Array) -> jax.Array:
         result = schedules[0](count)
@@ -117,11 +117,11 @@ def then_schedule(first: ScheduleLike, second: ScheduleLike, at: Offset | None =
     """
     start = first.length if at is None else at
     if start is None:
-        _checks.no_end("then_schedule", first.name, "say with at= when the next schedule takes over")
+        _schedule_checks.no_end("then_schedule", first.name, "say with at= when the next schedule takes over")
     if first.length is None:
-        _checks.shows_all("then_schedule", first.name, first.timed.boundary, start)
+        _schedule_checks.shows_all("then_schedule", first.name, first.timed.boundary, start)
     else:
-        _checks.runs_to_its_end("then_schedule", first.name, first.length, start)
+        _schedule_checks.runs_to_its_end("then_schedule", first.name, first.length, start)
 
     def value(count: jax.Array) -> jax.Array:
         return jnp.where(count < start, first(count), second(count - start))
@@ -145,7 +145,7 @@ def hold_schedule(inner: ScheduleLike, steps: Offset) -> Any:
     """
     timed = inner.timed
     if not timed.rests:
-        _checks.no_end("hold_schedule", inner.name, "there is no last value to hold")
+        _schedule_checks.no_end("hold_schedule", inner.name, "there is no last value to hold")
     end = timed.boundary if timed.length is None else timed.length
     return timed._replace(value=inner, length=end + steps)
 
@@ -169,11 +169,11 @@ def _at_once(value: Callable[[jax.Array], Any], first: Timed, second: Timed) -> 
 
 
 def _is_constant(timed: Timed) -> bool:
-    return timed.turns == () and timed.rests and _checks.known(timed.boundary) == 0 and timed.length is None
+    return timed.turns == () and timed.rests and _schedule_checks.known(timed.boundary) == 0 and timed.length is None
 
 
 def _larger(a: Any, b: Any) -> Any:
-    unknown = _checks.known(a) is None or _checks.known(b) is None
+    unknown = _schedule_checks.known(a) is None or _schedule_checks.known(b) is None
     return jnp.maximum(a, b) if unknown else max(a, b)
 
 
@@ -295,7 +295,7 @@ def stretch_schedule(inner: ScheduleLike, to: Steps, per: Steps = 1) -> Any:
     Array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32)
     """
     for name, term in (("to", to), ("per", per)):
-        known = _checks.known(term)
+        known = _schedule_checks.known(term)
         small = known is None or known <= _LARGEST_TERM
         _checks.require(small, f"stretch_schedule: {name} must be at most {_LARGEST_TERM}; got {term}.")
 
@@ -353,11 +353,11 @@ def repeat_schedule(inner: ScheduleLike, every: Steps | None = None, times: Step
     """
     steps = inner.length if every is None else every
     if steps is None:
-        _checks.no_end("repeat_schedule", inner.name, "say with every= how long a round is")
+        _schedule_checks.no_end("repeat_schedule", inner.name, "say with every= how long a round is")
     if inner.length is None:
-        _checks.shows_all("repeat_schedule", inner.name, inner.timed.boundary, steps)
+        _schedule_checks.shows_all("repeat_schedule", inner.name, inner.timed.boundary, steps)
     else:
-        _checks.runs_to_its_end("repeat_schedule", inner.name, inner.length, steps)
+        _schedule_checks.runs_to_its_end("repeat_schedule", inner.name, inner.length, steps)
 
     def value(count: jax.Array) -> jax.Array:
         again = inner(count % steps)

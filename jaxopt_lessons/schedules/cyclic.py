@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _schedule_checks, numerics
 from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import Number, Range, Scalar, Steps
 
@@ -50,7 +50,7 @@ def cyclic_schedule(
     """
     _checks.one_of("cyclic_schedule", "mode", mode, _MODES)
     down = steps_up if steps_down is None else steps_down
-    _checks.countable("cyclic_schedule", steps_up + down)
+    _schedule_checks.countable("cyclic_schedule", steps_up + down)
 
     def value(count: jax.Array) -> jax.Array:
         position, cycle = count % (steps_up + down), count // (steps_up + down)

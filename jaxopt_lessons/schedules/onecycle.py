@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _schedule_checks, numerics
 from jaxopt_lessons.schedules.piecewise import interpolated
 from jaxopt_lessons.schedules.schedule import Timed, schedule
 from jaxopt_lessons.types import DecayRate, Fraction, Positive, Scalar, Steps
@@ -30,7 +30,7 @@ def _phases(owner: str, transition_steps: Any, **shares: Any) -> list[Any]:
     eps = float(jnp.finfo(numerics.float_dtype()).eps)
     products = [numerics.as_float(share) * numerics.as_float(transition_steps) for share in shares.values()]
     ends = [*(jnp.floor(x * (1 + 2 * eps)).astype(jnp.int32) for x in products), transition_steps]
-    known = [_checks.known(end) for end in ends]
+    known = [_schedule_checks.known(end) for end in ends]
     if None not in known:
         _checks.increasing(owner, f"the ends of the phases ({', '.join(shares)} and 1 of transition_steps)", known)
     return ends

@@ -29,7 +29,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, numerics
+from jaxopt_lessons import _checks, _schedule_checks, numerics
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.types import Convert, Number, Range, Scalar, ScheduleFn
 
@@ -82,7 +82,7 @@ class Schedule(Value):
         Args:
           count: whole number of updates made so far, or an array of them (the result has its shape).
         """
-        count = _checks.whole_count(self.name, count)
+        count = _schedule_checks.whole_count(self.name, count)
         return jnp.asarray(self.timed.value(jnp.maximum(count, 0))).astype(numerics.float_dtype())
 
     @property
@@ -115,7 +115,7 @@ class Schedule(Value):
 
     def _finish(self, made: Any) -> Timed:
         timed = made if isinstance(made, Timed) else Timed(made)
-        _checks.countable(self.name, timed.boundary if timed.length is None else timed.length)
+        _schedule_checks.countable(self.name, timed.boundary if timed.length is None else timed.length)
         return timed if timed.length is None else timed._replace(rests=True)
 
     def then(self, other: "ScheduleFn | Number", at: Number | None = None) -> "Schedule":
