@@ -225,11 +225,8 @@ def _ends(node: Node, updates: int) -> Iterator[str]:
     """Schedules that do not end when the run does."""
     for one, steps in _with_steps(node, updates):
         for argument, value in one.tx.hyperparameters.items():
-            length = (
-                _schedule_checks.known(value.length)
-                if isinstance(value, Schedule) and value.length is not None
-                else None
-            )
+            has_length = isinstance(value, Schedule) and value.length is not None
+            length = _schedule_checks.known(value.length) if has_length else None
             if length is None:
                 continue
             name = f"{one.name}.{argument}"

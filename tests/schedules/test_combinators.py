@@ -184,7 +184,7 @@ def test_numbers_of_numpy():
         assert_same(number - LINE, 2 - values(LINE))
     assert LINE.stretch(np.float32(1.1)) == LINE.stretch(1.1)
     with pytest.raises(
-        TypeError, match=r"value must be a finite number, a single number; got an array of shape \(3,\)"
+        TypeError, match=r"second must be a finite number, or a schedule, a single number; got an array of shape \(3,\)"
     ):
         np.ones(3) * LINE  # NumPy would make an array of three schedules
 
