@@ -114,4 +114,5 @@ def rounds(module: str) -> list[tuple[list[str], object]]:
 def run(files: list[str], plugin: object) -> int:
     """The status of pytest, in this process; 5 (nothing chosen) counts as passed."""
     options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not oracle"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is imported before the fork
     return int(pytest.main([*options, f"--rootdir={TESTS.parent}", *(str(TESTS / file) for file in files)], [plugin]))
