@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import numerics
+from jaxopt_lessons._errors import InputError, path_name
 from jaxopt_lessons._leaf import trainable
 from jaxopt_lessons._map_leaves import map_leaves, sum_leaves
 from jaxopt_lessons.types import Params, PyTree
@@ -81,6 +82,28 @@ def all_finite(tree: PyTree) -> jax.Array:
       tree: a tree of arrays; leaves that are not trainable do not count.
     """
     return sum_leaves(_not_finite_rule, trainable(tree), combine=jnp.maximum) == 0
+
+
+def not_finite(tree: PyTree) -> dict[str, int]:
+    """Which leaves hold infinite or NaN entries, and how many: to look, on the host, where a run has gone wrong.
+
+    Args:
+      tree: a tree of arrays, parameters, gradients or a state; leaves that are not trainable do not count.
+
+    Returns:
+      The number of such entries by the path of the leaf; nothing for a leaf without any.
+
+    Raises:
+      InputError: the tree is traced; inside a compiled function use ``all_finite``.
+
+    >>> not_finite({"dense": {"kernel": jnp.array([1.0, jnp.nan, jnp.inf]), "bias": jnp.zeros(2)}})
+    {'dense/kernel': 2}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(trainable(tree))
+    if any(isinstance(leaf, jax.core.Tracer) for _, leaf in leaves):
+        raise InputError("not_finite: the tree is traced, and has no numbers yet; inside jit use all_finite.")
+    counts = jax.device_get([jnp.sum(~jnp.isfinite(leaf)) for _, leaf in leaves])
+    return {path_name(path): int(count) for (path, _), count in zip(leaves, counts, strict=True) if count}
 
 
 def _not_finite_rule(x: jax.Array) -> jax.Array:

@@ -11,7 +11,15 @@ from jaxopt_lessons import _tree_checks
 from jaxopt_lessons._labels import label_leaves, mask_leaves, merge, named_leaves, pick, required_arguments
 from jaxopt_lessons._leaf import StateDtype, compute_dtype, dtype_of, is_complex, is_trainable, trainable
 from jaxopt_lessons._map_leaves import check_updates, map_leaves, sum_leaves
-from jaxopt_lessons._norms import all_finite, distance, global_norm, global_norm1, limited_norm, scaled_global_norm
+from jaxopt_lessons._norms import (
+    all_finite,
+    distance,
+    global_norm,
+    global_norm1,
+    limited_norm,
+    not_finite,
+    scaled_global_norm,
+)
 from jaxopt_lessons._random_keys import Key, keys_like, typed_key
 from jaxopt_lessons.types import Params, PyTree, Updates
 
@@ -34,6 +42,7 @@ __all__ = [
     "mask_leaves",
     "merge",
     "named_leaves",
+    "not_finite",
     "pick",
     "real_shape",
     "reduced_like",

@@ -99,8 +99,8 @@ def test_masks(mask, expected):
     [
         ({"a": True}, "mask has nothing at 'b', where params has"),
         ({"a": True, "b": True, "c": True}, "mask has True of type bool at 'c'"),
-        ({"a": 1, "b": True}, "a mask has bools as leaves; got 1 of type int"),
-        ({"a": "yes", "b": True}, "a mask is a tree of bools or a function; got the string 'yes'"),
+        (lambda params: {"a": 1, "b": True}, "a mask has bools as leaves; got 1 of type int"),
+        (lambda params: {"a": "yes", "b": True}, "a mask is a tree of bools or a function; got the string 'yes'"),
         ([True, True], "mask"),
     ],
 )
@@ -249,6 +249,20 @@ def test_distance_from_a_start():
     moved = {**params, "w": params["w"] + jnp.array([3.0, -4.0], jnp.bfloat16)}
     assert float(jl.tree.distance(params, start)) == 0
     assert float(jl.tree.distance(moved, start)) == 5
+
+
+@bad_input(49)
+def test_leaves_that_are_not_finite_are_named_with_how_many_entries():
+    params = {
+        "net": {"w": jnp.array([[1.0, jnp.nan], [-jnp.inf, jnp.inf]]), "b": jnp.zeros(3)},
+        "half": [jnp.array([65504.0, jnp.nan], jnp.float16), jnp.arange(2), None, jax.random.key(0)],
+        "complex": jnp.array([1.0, complex(0, np.inf)]),
+        "none": jnp.zeros([0]),
+    }
+    assert jl.tree.not_finite(params) == {"complex": 1, "half/0": 1, "net/w": 3}
+    assert jl.tree.not_finite({"w": 3.0}) == {} == jl.tree.not_finite(None)
+    with pytest.raises(jl.InputError, match="not_finite: the tree is traced"):
+        jax.jit(jl.tree.not_finite)(params["net"])
 
 
 @bad_input(39, 41)
