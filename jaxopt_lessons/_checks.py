@@ -280,7 +280,8 @@ def mask(owner: str, name: str, value: Any) -> Any:
             continue
         if not isinstance(leaf, (np.ndarray, jax.Array)) or leaf.dtype != np.bool_ or leaf.shape:
             where = f" at {path_name(path)!r}" if path else ""
-            hint = " Patterns are for groups." if isinstance(leaf, str) else ""
+            hint = " Patterns are for groups; here write lambda path, leaf: path.startswith('encoder/'), for instance."
+            hint = hint if isinstance(leaf, str) else ""
             raise TypeError(f"{owner}: {name} must be {_mask_kinds(name)}; got {describe(leaf)}{where}.{hint}")
     return value
 

@@ -207,10 +207,3 @@ def rules_without_parameters(
         f"{some(list(paths), 12)}. In a pattern * stays within one name and ** crosses names, as in '**/bias' and "
         "'encoder/**'."
     )
-
-
-def mask_by_pattern(pattern: str) -> NoReturn:
-    raise InputError(
-        f"a mask is a tree of bools or a function; got the string {pattern!r}. Patterns are for groups; here write "
-        "lambda path, leaf: path.startswith('encoder/'), for instance."
-    )

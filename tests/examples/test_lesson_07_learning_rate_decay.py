@@ -6,7 +6,7 @@ import pytest
 
 import jaxopt_lessons as jl
 from jaxopt_lessons import hyperparameters
-from jaxopt_lessons.train import programs
+from jaxopt_lessons.train import kept
 from jaxopt_lessons.transforms import learning_rate
 
 NAME = "lesson_07_learning_rate_decay"
@@ -63,7 +63,13 @@ def test_a_record_of_another_rate_than_is_used_stops_it(tmp_path, monkeypatch):
 
 
 def test_programs_that_are_forgotten_stop_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "_in_memory", programs._in_memory.__wrapped__)
+    fit = jl.fit
+
+    def forgetting(step, *args, **options):
+        vars(step.loss_fn).pop(kept._ATTRIBUTE, None)
+        return fit(step, *args, **options)
+
+    monkeypatch.setattr(jl, "fit", forgetting)
     with lesson_runs.stops():
         lesson_runs.run(NAME, tmp_path, **SMALL)
 

@@ -363,7 +363,11 @@ def test_batches_are_kept_one_at_a_time():
 
         params = {"w": jnp.ones((200, 300)), "v": jnp.ones(300)}
         measured, planned = planned_loss("test", loss, data, 16, None, None)
-        program = _program(measured)._jitted.lower(np.ones(60300, np.float32), params, planned, None).compile()
+        program = (
+            _program(measured.function, measured)
+            ._jitted.lower(np.ones(60300, np.float32), params, planned, None)
+            .compile()
+        )
         sizes.append(program.memory_analysis().temp_size_in_bytes)
     assert sizes[1] < sizes[0] + 4 * 16 * 112 * 300  # A hidden layer of the batches that there are more.
 
