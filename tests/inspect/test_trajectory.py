@@ -281,11 +281,11 @@ STATE = jl.init_state(START, STEP)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: trajectory(3, STATE), TypeError, "trajectory: expected a step, made by make_step"),
+        (lambda: trajectory(3, STATE), TypeError, "trajectory: step must be a step, made by make_step"),
         (
             lambda: trajectory(STEP, START),
             TypeError,
-            r"trajectory: state must be made by init_state\(params, step\); got \{",
+            "trajectory: state must be made by init_state(params, step); got {",
         ),
         (lambda: trajectory(STEP, STATE, steps=0), ValueError, "trajectory: steps must be at least 1; got 0."),
         (lambda: trajectory(STEP, STATE, steps=2.0), TypeError, "trajectory: steps must be a whole number"),

@@ -169,7 +169,7 @@ def test_a_state_without_the_average_is_refused_and_can_be_completed():
     [
         ((STEP, 1.0), ValueError, r"^with_ema: decay must be .* in \[0, 1\); got 1.0"),
         ((STEP,), TypeError, "^with_ema: missing a required argument: 'decay'"),
-        ((SGD, 0.9), TypeError, "^with_ema: expected a step, made by make_step"),
+        ((SGD, 0.9), TypeError, "^with_ema: step must be a step, made by make_step"),
         ((jl.with_ema(STEP, 0.9), 0.9), ValueError, "^with_ema: the step has one inside already"),
     ],
 )

@@ -711,7 +711,7 @@ def test_batch_gradient_descent_goes_down_at_every_step_and_stochastic_does_not(
         ({"epochs": 1, "batch_size": 0}, ValueError, "^minibatches: batch_size must be at least 1; got 0"),
         ({"epochs": 1, "remainder": "cut"}, ValueError, "^minibatches: remainder must be one of"),
         ({"epochs": 1, "batch_size": 20, "remainder": "drop"}, ValueError, "drops all 11 examples"),
-        ({"epochs": 1, "step": None}, TypeError, "^fit: expected a step, made by make_step"),
+        ({"epochs": 1, "step": None}, TypeError, "^fit: step must be a step, made by make_step"),
         ({"epochs": 1, "state": network()}, TypeError, r"^fit: state must be made by init_state\(params, step\); got"),
         (
             {"epochs": 1, "plan": "data"},

@@ -277,7 +277,7 @@ def test_a_plain_function_can_be_guarded():
 @pytest.mark.parametrize(
     ("step", "error", "message"),
     [
-        (ADAM, TypeError, r"^with_guard: expected a step, made by make_step, or a function .*; got adam\("),
+        (ADAM, TypeError, r"^with_guard: step must be a step, made by make_step, or a function .*; got adam\("),
         (guarded(), ValueError, "^with_guard: the step has one inside already"),
         (jl.with_ema(guarded(), 0.9), ValueError, "^with_guard: the step has one inside already"),
     ],

@@ -171,7 +171,7 @@ NO_RATE = jl.make_step(parabola, jl.scale(-0.1))
         (
             lambda: jl.lr_find(STEP, STATE, np.ones(3)),
             TypeError,
-            "lr_find: batches must be made by minibatches; got nda",
+            "lr_find: batches must be made by minibatches; got float64[3].",
         ),
         (
             lambda: jl.lr_find(parabola, STATE, FLAT),

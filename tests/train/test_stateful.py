@@ -412,8 +412,8 @@ def test_a_loss_function_of_the_other_kind_is_refused_when_the_step_is_made(loss
 @pytest.mark.parametrize(
     ("loss_fn", "model_state", "message"),
     [
-        (normalized_loss, None, r"^evaluate: loss_fn takes a model_state; say model_state=\.\.\.\.$"),
-        (example_loss, START, r"^evaluate: with model_state=\.\.\. loss_fn must be a function"),
+        (normalized_loss, None, r"^evaluate: loss_fn takes a model_state; say model_state=state.model_state\.$"),
+        (example_loss, START, r"^evaluate: with model_state=state.model_state loss_fn must be a function"),
     ],
 )
 def test_evaluation_wants_a_model_state_for_a_loss_that_takes_one(loss_fn, model_state, message):
