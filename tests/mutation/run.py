@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import warnings
 import zlib
@@ -24,7 +25,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE)]
-sys.dont_write_bytecode = True
 
 import hypothesis  # noqa: E402, F401
 import jax  # noqa: E402, F401
@@ -32,6 +32,9 @@ import optax  # noqa: E402, F401
 import pytest  # noqa: E402, F401
 import which_tests  # noqa: E402
 from mutants import Mutant, files, mutants_of  # noqa: E402
+
+# What is not changed is compiled once, by the controls, and not again for each mutant.
+sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(tempfile.gettempdir()) / "jaxopt_lessons_bytecode")
 
 CONTROLS = [(f"jaxopt_lessons.{name}", 0) for name in ("optimizers.sign", "schedules.linear", "train.shuffle")]
 """Modules and rounds of tests that must pass without any change, or everything would seem to be noticed."""
