@@ -39,6 +39,16 @@ def public_names(module: str) -> set[str]:
     return {name for name, value in named if getattr(value, "__module__", None) == module}
 
 
+def importers(module: str) -> list[str]:
+    """The modules that take something from this one: those whose tests see what it does, if it is not public."""
+    pattern = re.compile(rf"^from {re.escape(module)} import ", re.MULTILINE)
+    package = TESTS.parent / "jaxopt_lessons"
+    found = [
+        path.relative_to(TESTS.parent) for path in sorted(package.rglob("*.py")) if pattern.search(path.read_text())
+    ]
+    return [".".join(path.with_suffix("").parts) for path in found if path.name != "__init__.py"]
+
+
 class Everything:
     """Keeps all tests."""
 
@@ -75,10 +85,14 @@ class Naming:
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         items[:] = [item for item in items if self.concerns(item)]
+        items.sort(key=lambda item: not self.names(item))  # a stable sort
 
     def concerns(self, item) -> bool:
         if any(str(item.path).startswith(str(TESTS / path)) for path in self.whole):
             return True
+        return self.names(item)
+
+    def names(self, item) -> bool:
         source = inspect.getsource(item.function) if hasattr(item, "function") else ""
         return bool(self.pattern.search(source) or self.pattern.search(item.name))
 
@@ -96,7 +110,7 @@ def texts() -> dict[str, str]:
 def rounds(module: str) -> list[tuple[list[str], object]]:
     """The rounds of tests for a module: files, and the plugin that chooses among their tests."""
     _, folder, stem = module.split(".")
-    names = public_names(module)
+    names = public_names(module) or set().union(*map(public_names, importers(module)))
     words = names | {f"{folder}.{stem}", f"import {stem}"}
     mentioned = [file for file, text in texts().items() if re.search(rf"\b({'|'.join(words)})\b", text)]
     if folder == "train":
