@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxopt_lessons import numerics
 from jaxopt_lessons._errors import InputError, path_name
@@ -100,7 +101,7 @@ def not_finite(tree: PyTree) -> dict[str, int]:
     {'dense/kernel': 2}
     """
     leaves = jax.tree_util.tree_leaves_with_path(trainable(tree))
-    if any(isinstance(leaf, jax.core.Tracer) for _, leaf in leaves):
+    if any(isinstance(leaf, Tracer) for _, leaf in leaves):
         raise InputError("not_finite: the tree is traced, and has no numbers yet; inside jit use all_finite.")
     counts = jax.device_get([jnp.sum(~jnp.isfinite(leaf)) for _, leaf in leaves])
     return {path_name(path): int(count) for (path, _), count in zip(leaves, counts, strict=True) if count}
