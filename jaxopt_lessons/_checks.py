@@ -206,21 +206,24 @@ def require(condition: bool, message: str | Callable[[], str]) -> None:
         raise ValueError(message() if callable(message) else message)
 
 
-def params_needed(updates: Any) -> None:
-    """Raises, where ``params`` is None, unless None is what there is to update: a single leaf that a mask takes out."""
-    if updates is not None:
-        raise InputError("needs the parameters: call update(updates, state, params).")
+def params_needed() -> NoReturn:
+    raise InputError("needs the parameters: call update(updates, state, params).")
 
 
 def missing_extra(name: str) -> NoReturn:
     raise InputError(f"needs {name}: call update(updates, state, params, {name}=...).")
 
 
-def loss_value(value: Any) -> jax.Array:
-    """The argument ``value=`` of ``update`` as an array; raises unless it is one real number."""
+def is_real_number(value: Any) -> bool:
+    """Whether this is one real number, traced or not, whole or not; a bool is none."""
     dtype = np.dtype(float) if type(value) in (int, float) else getattr(value, "dtype", np.dtype(bool))
     real = jax.numpy.issubdtype(dtype, np.floating) or jax.numpy.issubdtype(dtype, np.integer)
-    if not real or np.shape(value):
+    return real and not np.shape(value)
+
+
+def loss_value(value: Any) -> jax.Array:
+    """The argument ``value=`` of ``update`` as an array; raises unless it is one real number."""
+    if not is_real_number(value):
         raise InputError(
             "value must be the loss, one real number: call update(updates, state, params, value=loss); got "
             f"{describe(value)}."
@@ -328,14 +331,3 @@ def injected_names(written: Iterable[str], known: Sequence[str]) -> None:
     if unknown or missing:
         problem = f"has {unknown[0]!r}, which is none" if unknown else f"lacks {missing[0]!r}"
         raise InputError(f"state.hyperparams {problem}. The hyperparameters are: {', '.join(sorted(known))}.")
-
-
-class UnknownCountError(ValueError):
-    """A schedule whose count cannot be found in a state."""
-
-
-def schedule_without_count(name: str) -> NoReturn:
-    raise UnknownCountError(
-        f"hyperparams: {name} is a schedule, and no part of the state tells at which count it is. A wrapper of your "
-        "own must say where the states of the transformations inside are: return Functions(init, update, parts)."
-    )

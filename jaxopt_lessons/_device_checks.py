@@ -43,10 +43,6 @@ def manual_axis(axis: str) -> NoReturn:
     )
 
 
-def plan_expected(owner: str, value: Any) -> NoReturn:
-    raise TypeError(f"{owner}: plan must be made by make_plan(mesh); got {describe(value)}.")
-
-
 def state_expected(value: Any) -> NoReturn:
     raise TypeError(f"a plan lays out a TrainState, as init_state makes it; got {type(value).__name__}.")
 

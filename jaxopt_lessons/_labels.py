@@ -119,6 +119,8 @@ def merge(tree: PyTree, part: PyTree) -> PyTree:
 
 
 def _as_bool(chosen: Any) -> bool:
+    if isinstance(chosen, str):
+        _tree_checks.mask_by_pattern(chosen)
     is_array = isinstance(chosen, (np.ndarray, jax.Array)) and chosen.shape == () and chosen.dtype == np.bool_
     if not isinstance(chosen, (bool, np.bool_)) and (isinstance(chosen, Tracer) or not is_array):
         hint = " It must be known before compilation." if isinstance(chosen, Tracer) else ""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from jaxopt_lessons import _checks
 from jaxopt_lessons._errors import InputError, describe
 
 
@@ -76,11 +77,20 @@ def scheduled(name: str, schedule: Callable[[Any], Any], count: Any) -> Any:
             f"{name} is called as a schedule, with the number of updates that were made, and raised "
             f"{type(error).__name__}: {error}. It is {schedule!r}."
         ) from error
-    dtype = np.dtype(float) if type(value) in (int, float) else getattr(value, "dtype", np.dtype(bool))
-    real = jax.numpy.issubdtype(dtype, np.floating) or jax.numpy.issubdtype(dtype, np.integer)
-    if not real or np.shape(value):
+    if not _checks.is_real_number(value):
         raise InputError(
             f"{name} is called as a schedule, and must return one real number; got {describe(value)}. It is "
             f"{schedule!r}."
         )
     return value
+
+
+class UnknownCountError(ValueError):
+    """A schedule whose count cannot be found in a state."""
+
+
+def schedule_without_count(name: str) -> NoReturn:
+    raise UnknownCountError(
+        f"hyperparams: {name} is a schedule, and no part of the state tells at which count it is. A wrapper of your "
+        "own must say where the states of the transformations inside are: return Functions(init, update, parts)."
+    )

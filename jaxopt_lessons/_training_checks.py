@@ -1,6 +1,5 @@
 """Errors of training: what a loss function returns, and the data."""
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -160,14 +159,9 @@ def step_arguments(owner: str, name: str, function: Any, parameters: Mapping[str
     """Raises unless a plain function can be called as ``(state, batch)``, or with a mask."""
     if parameters is None:
         return
-    kinds = [p.kind for p in parameters.values()]
-    required = [
-        p
-        for p in parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
     positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = inspect.Parameter.VAR_POSITIONAL in kinds
+    required = [p for p in positional if p.default is p.empty]
+    rest = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     if len(required) > 3 or (len(positional) < 2 and not rest):
         raise TypeError(
             f"{owner}: {name} must be a function (state, batch) -> (state, metrics); got {function!r}, whose arguments "

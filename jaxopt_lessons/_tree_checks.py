@@ -139,11 +139,13 @@ def real_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
     )
 
 
-def numbers_needed(leaf: Any) -> NoReturn:
-    raise InputError(
-        f"the state begins with the numbers of the parameters, and a leaf is a shape, {describe(leaf)}: for the shapes "
-        "of the state call jax.eval_shape(tx.init, params)."
-    )
+def has_numbers(leaf: Any) -> None:
+    """Raises for a shape in the place of an array, where the state begins with the numbers of the parameters."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        raise InputError(
+            "the state begins with the numbers of the parameters, and a leaf is a shape, "
+            f"{describe(leaf)}: for the shapes of the state call jax.eval_shape(tx.init, params)."
+        )
 
 
 def untrained_parameter(path: Sequence[Any], leaf: Any) -> NoReturn:
@@ -206,4 +208,11 @@ def rules_without_parameters(
         f"{'; '.join(parts)}. The rules are {', '.join(map(repr, rules)) or 'none'}; the parameters are "
         f"{some(list(paths), 12)}. In a pattern * stays within one name and ** crosses names, as in '**/bias' and "
         "'encoder/**'."
+    )
+
+
+def mask_by_pattern(pattern: str) -> NoReturn:
+    raise InputError(
+        f"a mask is a tree of bools or a function; got the string {pattern!r}. Patterns are for groups; here write "
+        "lambda path, leaf: path.startswith('encoder/'), for instance."
     )

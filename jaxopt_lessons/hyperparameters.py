@@ -26,7 +26,7 @@ from typing import Any
 
 import jax
 
-from jaxopt_lessons import _checks, _errors, _state_checks, numerics
+from jaxopt_lessons import _checks, _errors, _schedule_checks, _state_checks, numerics
 from jaxopt_lessons._named_parts import (
     Child,
     Numbering,
@@ -124,7 +124,7 @@ def learning_rates(tx: GradientTransformation, state: State) -> dict[str, Any]:
         made_of = list(calculating_parts(owner))
         rate = owner.tx.hyperparameters.get("learning_rate")
         if rate is not None:
-            with contextlib.suppress(_checks.UnknownCountError):
+            with contextlib.suppress(_schedule_checks.UnknownCountError):
                 rates |= dict(_current(f"{owner.name}.learning_rate", _rate_used(made_of, rate), made_of))
         if owner.tx.made_by(pair_of_functions):
             continue
@@ -167,7 +167,7 @@ def _count_for(name: str, schedule: Any, made_of: list[Part]) -> Any:
                 with _errors.stage(part.name):
                     _state_checks.state_without_count([name], part.state)
             return part.state.count
-    return _checks.schedule_without_count(name)
+    return _schedule_checks.schedule_without_count(name)
 
 
 def _holds(value: Any, schedule: Any) -> bool:

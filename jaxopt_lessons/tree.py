@@ -126,8 +126,7 @@ def copy_like(params: Params, dtype: Any = None) -> PyTree:
     def copy(leaf: Any) -> Any:
         if not is_trainable(leaf):
             return None
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            _tree_checks.numbers_needed(leaf)
+        _tree_checks.has_numbers(leaf)
         kept = jnp.dtype(dtype) if dtype is not None else compute_dtype(dtype_of(leaf))
         if is_complex(leaf):
             kept = jnp.dtype(jnp.complex128 if compute_dtype(kept) == jnp.float64 else jnp.complex64)

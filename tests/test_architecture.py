@@ -19,8 +19,8 @@ every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(pat
 LEVELS = [
     {"types"},
     {"_errors", "_figure"},
-    {"_checks", "_schedule_checks", "_state_checks", "_tree_checks"},
-    {"_training_checks", "_checkpoint_checks", "_data_checks", "_device_checks"},
+    {"_checks", "_state_checks", "_tree_checks"},
+    {"_schedule_checks", "_training_checks", "_checkpoint_checks", "_data_checks", "_device_checks"},
     {"_value", "_leaf", "numerics", "rounding"},
     {"_map_leaves", "_labels", "_random_keys", "_tree_names"},
     {"_norms"},

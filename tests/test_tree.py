@@ -100,7 +100,7 @@ def test_masks(mask, expected):
         ({"a": True}, "mask has nothing at 'b', where params has"),
         ({"a": True, "b": True, "c": True}, "mask has True of type bool at 'c'"),
         (lambda params: {"a": 1, "b": True}, "a mask has bools as leaves; got 1 of type int"),
-        (lambda params: {"a": "yes", "b": True}, "a mask has bools as leaves; got 'yes' of type str"),
+        (lambda params: {"a": "yes", "b": True}, "a mask is a tree of bools or a function; got the string 'yes'"),
         ([True, True], "mask"),
     ],
 )

@@ -122,7 +122,7 @@ def scale_by_sophia(
 
     def update(grads: Updates, state: SophiaState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed(grads)
+            _checks.params_needed()
         t = numerics.increment(state.count)
         updates, m = tree.map_leaves(
             sophia_rule,
@@ -137,14 +137,13 @@ def scale_by_sophia(
             correction1=numerics.bias_correction(b1, t),
         )
 
-        def refresh() -> tuple[State, Params]:
+        def refresh() -> tuple[Updates, State, Params]:
             estimate, hessian_fn_state = hessian_diagonal_fn.update(grads, state.hessian_fn_state, params, **extra)
             _, h = tree.map_leaves(curvature_rule, estimate, state.nu, b2=b2)
-            return hessian_fn_state, h
+            return tree.map_leaves(seen_rule, updates, params=params, read=(h,)), hessian_fn_state, h
 
         due = state.count % jnp.asarray(update_interval).astype(state.count.dtype) == 0
-        hessian_fn_state, h = jax.lax.cond(due, refresh, lambda: (state.hessian_fn_state, state.nu))
-        updates = tree.map_leaves(seen_rule, updates, params=params, read=(h,))
+        updates, hessian_fn_state, h = jax.lax.cond(due, refresh, lambda: (updates, state.hessian_fn_state, state.nu))
         return updates, SophiaState(count=t, mu=m, nu=h, hessian_fn_state=hessian_fn_state)
 
     def parts(state: SophiaState) -> list[Part]:

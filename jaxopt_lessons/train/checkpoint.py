@@ -187,9 +187,7 @@ def _write(checkpoint: _Checkpoint) -> Path:
     before = _complete(directory)
     name = f"{before[-1].serial + 1 if before else 0:06d}.step_{step}"
     unfinished = directory / f".{name}.saving"
-    hosts.wait_for_all(
-        "save begins"
-    )  # No process may see the new checkpoint while it looks for the number of the last.
+    hosts.wait_for_all("save begins")  # None may see the new checkpoint while it looks for the number of the last.
     if hosts.is_main():
         directory.mkdir(parents=True, exist_ok=True)
         _remove_left_overs(directory)

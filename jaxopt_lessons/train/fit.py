@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lessons import _checks, _device_checks, _errors, _training_checks
+from jaxopt_lessons import _checks, _errors, _training_checks
 from jaxopt_lessons.train import compilation, interrupts
 from jaxopt_lessons.train.batches import minibatches
 from jaxopt_lessons.train.device_plan import DevicePlan
@@ -193,8 +193,8 @@ def _check(step: Any, state: Any, val: Any, plan: Any) -> None:
                 f"fit: the state has {leaf.dtype} at {_errors.path_name(path)!r}, but JAX calculates with 32 bits "
                 "here. Say jax.config.update('jax_enable_x64', True) throughout, or nowhere."
             )
-    if not (plan is None or isinstance(plan, DevicePlan)):
-        _device_checks.plan_expected("fit", plan)
+    if plan is not None:
+        _training_checks.made_by("fit", "plan", plan, DevicePlan, "make_plan(mesh)")
     if val is not None and is_stream(val):
         raise TypeError(
             f"fit: val must be arrays with the examples along their first axes, such as (x, y); got "

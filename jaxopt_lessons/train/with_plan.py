@@ -57,8 +57,7 @@ def with_plan(step: StepLike, plan: DevicePlan, ragged: bool = False) -> Any:
     1.5
     """
     _training_checks.wrapped_once("with_plan", step)
-    if not isinstance(plan, DevicePlan):
-        _device_checks.plan_expected("with_plan", plan)
+    _training_checks.made_by("with_plan", "plan", plan, DevicePlan, "make_plan(mesh)")
 
     def planned(state: TrainState, batch: PyTree, mask: jax.Array | None) -> tuple[TrainState, dict[str, jax.Array]]:
         examples = number_of_examples(batch)

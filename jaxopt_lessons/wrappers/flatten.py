@@ -37,8 +37,7 @@ def flatten(inner: Transformation) -> Any:
 
     def init(params: Params) -> State:
         for leaf in jax.tree.leaves(params):
-            if isinstance(leaf, jax.ShapeDtypeStruct):
-                _tree_checks.numbers_needed(leaf)
+            _tree_checks.has_numbers(leaf)
         return inner.init(_vector(tree.trainable(params)))
 
     def update(updates: Updates, state: State, params: Params | None = None, **extra: Any) -> Any:

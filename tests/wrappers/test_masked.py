@@ -292,7 +292,7 @@ def test_states_by_name():
 
 def test_a_pattern_is_not_a_mask():
     for make in (lambda: jl.freeze("encoder/**"), lambda: jl.adamw(0.1, mask="**/kernel")):
-        with pytest.raises(TypeError, match="got '.*' of type str. Patterns are for groups."):
+        with pytest.raises(TypeError, match="got '.*' of type str. Patterns are for groups; here write lambda path"):
             make()
 
 
