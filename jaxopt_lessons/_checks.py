@@ -206,8 +206,10 @@ def require(condition: bool, message: str | Callable[[], str]) -> None:
         raise ValueError(message() if callable(message) else message)
 
 
-def params_needed() -> NoReturn:
-    raise InputError("needs the parameters: call update(updates, state, params).")
+def params_needed(updates: Any) -> None:
+    """Raises, where ``params`` is None, unless ``updates`` is None too: that is a tree without leaves, not a lack."""
+    if updates is not None:
+        raise InputError("needs the parameters: call update(updates, state, params).")
 
 
 def missing_extra(name: str) -> NoReturn:

@@ -90,7 +90,7 @@ def scale_by_cocob(alpha: PositiveOrSchedule = 100.0, eps: NonNegative = 1e-8) -
 
     def update(updates: Updates, state: COCOBState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         p0, *memory = state
         updates, *memory = tree.map_leaves(cocob_rule, updates, *memory, params=params, read=(p0, params), alpha=alpha)
         return updates, COCOBState(p0, *memory)

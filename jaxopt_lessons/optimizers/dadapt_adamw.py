@@ -108,7 +108,7 @@ def dadapt_adamw(
 
     def update(updates: Updates, state: DAdaptAdamWState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.grad_sum, state.exp_avg_sq)
         t, estim_lr = numerics.increment(state.count), state.estim_lr
         rate, second, decay, correction1, correction2 = numerics.scalars(

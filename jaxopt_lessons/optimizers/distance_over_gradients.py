@@ -94,7 +94,7 @@ def scale_by_distance_over_gradients(
         updates: Updates, state: ScaleByDistanceOverGradientsState, params: Params | None = None, **extra: Any
     ) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.init_params)
         updates, r, total = tree.map_leaves(
             layer_rule,

@@ -94,7 +94,7 @@ def scale_by_dog(init_step: FirstGuess = ("heuristic", 1e-6), eps: NonNegativeOr
 
     def update(updates: Updates, state: DoGState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.init_params)
         dtype = state.max_dist.dtype
         norm, factor = tree.limited_norm(updates)

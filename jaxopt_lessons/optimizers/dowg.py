@@ -64,7 +64,7 @@ def scale_by_dowg(init_estim_sq_dist: Positive | None = None, eps: Positive = 1e
 
     def update(updates: Updates, state: DoWGState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.init_params)
         dtype = state.estim_sq_dist.dtype
         norm, factor = tree.limited_norm(updates)

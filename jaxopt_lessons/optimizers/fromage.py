@@ -58,7 +58,7 @@ def fromage(learning_rate: NonNegativeOrSchedule, min_norm: NonNegativeOrSchedul
 
     def update(updates: Updates, state: ScaleByScheduleState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates = tree.map_leaves(
             fromage_rule, updates, params=params, read=(params,), learning_rate=learning_rate, min_norm=min_norm
         )

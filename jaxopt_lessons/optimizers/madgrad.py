@@ -90,7 +90,7 @@ def scale_by_madgrad(
 
     def update(updates: Updates, state: MadgradState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         t = numerics.increment(state.count)
         updates, sum_sq, s = tree.map_leaves(
             madgrad_rule,

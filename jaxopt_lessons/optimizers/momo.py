@@ -109,7 +109,7 @@ def momo(
         updates: Updates, state: MomoState, params: Params | None = None, *, value: jax.Array, **extra: Any
     ) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.exp_avg)
         dtype = state.barf.dtype
         loss, a, b, decay, least = numerics.scalars(

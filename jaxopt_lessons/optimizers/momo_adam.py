@@ -131,7 +131,7 @@ def momo_adam(
         updates: Updates, state: MomoAdamState, params: Params | None = None, *, value: jax.Array, **extra: Any
     ) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.exp_avg, state.exp_avg_sq)
         dtype, t = state.barf.dtype, numerics.increment(state.count)
         correction2 = numerics.bias_correction(b2, t)

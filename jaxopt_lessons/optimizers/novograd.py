@@ -89,7 +89,7 @@ def scale_by_novograd(
 
     def update(updates: Updates, state: ScaleByNovogradState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates, m, v = tree.map_leaves(
             novograd_rule,
             updates,

@@ -133,7 +133,7 @@ def prodigy(
 
     def update(updates: Updates, state: ProdigyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.params0)
         t, estim_lr = numerics.increment(state.count), state.estim_lr
         rate, second, first0, coefficient, correction1, correction2, above_0 = numerics.scalars(

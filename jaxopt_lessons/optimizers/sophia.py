@@ -122,7 +122,7 @@ def scale_by_sophia(
 
     def update(grads: Updates, state: SophiaState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(grads)
         t = numerics.increment(state.count)
         updates, m = tree.map_leaves(
             sophia_rule,

@@ -92,7 +92,7 @@ def scale_by_stable_adamw(
 
     def update(updates: Updates, state: ScaleByStableAdamwState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         wide = tree.widen(params)
         decayed, _ = decay.update(tree.zeros_like(wide), decay.init(wide), wide)
         t = numerics.increment(state.count)

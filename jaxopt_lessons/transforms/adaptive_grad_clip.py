@@ -71,7 +71,7 @@ def adaptive_grad_clip(
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates = tree.map_leaves(
             unit_clip_rule,
             updates,

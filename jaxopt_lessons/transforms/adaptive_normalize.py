@@ -56,7 +56,7 @@ def adaptive_normalize(eta: NonNegativeOrSchedule = 0.01) -> Any:
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         _, scale = tree.scaled_global_norm(tree.map_leaves(finite_rule, updates))
         wide = tree.widen(params)
         weighted = tree.map_leaves(weighted_rule, tree.widen(updates), params=wide, read=(wide,), scale=scale, eta=eta)

@@ -59,7 +59,7 @@ def hutchinson_estimator_diag_hessian(random_seed: tree.Key = 0) -> Any:
         **extra: Any,
     ) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         key = jax.random.fold_in(tree.typed_key(random_seed), state.count)
         return _diagonal(key, obj_fn, params), HutchinsonState(count=numerics.increment(state.count))
 

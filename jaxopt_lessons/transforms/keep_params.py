@@ -56,7 +56,7 @@ def keep_params_nonnegative() -> Any:
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         return tree.map_leaves(nonnegative_rule, updates, params=params, read=(params,)), state
 
     return init, update
@@ -86,7 +86,7 @@ def keep_params_in(projection: Callable[[Params], Params]) -> Any:
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         wide = tree.widen(params)
         steps = tree.cast_like(updates, wide)
         projected = projection(tree.map_leaves(add_rule, steps, read=(wide,)))

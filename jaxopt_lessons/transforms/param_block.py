@@ -55,7 +55,7 @@ def scale_by_param_block_norm(min_scale: NonNegativeOrSchedule = 1e-3) -> Any:
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates = tree.map_leaves(param_norm_rule, updates, params=params, read=(params,), min_scale=min_scale)
         return updates, state
 
@@ -83,7 +83,7 @@ def scale_by_param_block_rms(min_scale: NonNegativeOrSchedule = 1e-3) -> Any:
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates = tree.map_leaves(param_rms_rule, updates, params=params, read=(params,), min_scale=min_scale)
         return updates, state
 

@@ -64,7 +64,7 @@ def scale_by_trust_ratio(
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates = tree.map_leaves(
             trust_ratio_rule,
             updates,

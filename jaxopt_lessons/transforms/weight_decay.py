@@ -59,7 +59,7 @@ def add_decayed_weights(
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         where = None if mask is None else tree.mask_leaves(mask, params)
         updates = tree.map_leaves(
             decay_rule,
@@ -100,7 +100,7 @@ def add_cautious_weight_decay(weight_decay: NonNegativeOrSchedule = 0.0, mask: M
 
     def update(updates: Updates, state: EmptyState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         where = None if mask is None else tree.mask_leaves(mask, params)
         updates = tree.map_leaves(
             cautious_decay_rule, updates, params=params, read=(params,), where=where, weight_decay=weight_decay

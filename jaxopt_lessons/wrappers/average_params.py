@@ -168,7 +168,7 @@ def _averaging(
 
     def update(updates: Updates, state: AverageParamsState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
         t, n = numerics.increment(state.count), numerics.increment(state.num_averaged)
         after_start = t - jnp.asarray(start).astype(jnp.int32)

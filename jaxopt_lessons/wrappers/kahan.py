@@ -68,7 +68,7 @@ def kahan(inner: Transformation) -> Any:
 
     def update(updates: Updates, state: KahanState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates, inner_state = inner.update(tree.widen(updates), state.inner, compensated(state, params), **extra)
         updates, compensation = map_half_leaves(kahan_rule, updates, state.compensation, params=params)
         return updates, KahanState(compensation, inner_state)

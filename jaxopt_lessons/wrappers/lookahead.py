@@ -87,7 +87,7 @@ def lookahead(
 
     def update(updates: Updates, state: LookaheadState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         wide = tree.widen(params)
         updates, fast_state = fast_optimizer.update(tree.widen(updates), state.fast_state, wide, **extra)
         syncs = state.steps_since_sync >= jnp.asarray(sync_period).astype(jnp.int32) - 1

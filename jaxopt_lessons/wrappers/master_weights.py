@@ -75,7 +75,7 @@ def master_weights(inner: Transformation) -> Any:
 
     def update(updates: Updates, state: MasterWeightsState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         _, master = tree.map_leaves(beside_rule, tree.widen(half_leaves(params)), state.master)
         wide = replace_half_leaves(params, master)
         updates, inner_state = inner.update(tree.widen(updates), state.inner, wide, **extra)

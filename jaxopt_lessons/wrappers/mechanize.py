@@ -108,7 +108,7 @@ def mechanize(
 
     def update(updates: Updates, state: MechanicState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params, state.x0)
         wide = tree.widen(params)
         proposed, inner_state = base_optimizer.update(tree.widen(updates), state.base_optimizer_state, wide, **extra)

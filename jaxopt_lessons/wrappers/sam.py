@@ -122,7 +122,7 @@ def sam(
 
     def transparent_update(updates: Updates, state: SAMState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         tree.check_updates(updates, params)
         steps, grads = state.steps_since_sync, tree.widen(updates)
         _, cache = tree.map_leaves(remember_rule, grads, state.cache, params=params, read=(params,), begins=steps == 0)
@@ -145,7 +145,7 @@ def sam(
         updates: Updates, state: SAMState, params: Params | None = None, *, grad_fn: Any, **extra: Any
     ) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         point, adv_state = params, state.adv_state
         for i in range(sync_period - 1):
             u, adv_state = adv_optimizer.update(tree.widen(updates), adv_state, tree.widen(point), **extra)

@@ -113,7 +113,7 @@ def schedule_free(
 
     def update(updates: Updates, state: ScheduleFreeState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         proposed, inner_state = base_optimizer.update(
             tree.widen(updates), state.base_optimizer_state, tree.widen(params), **extra
         )

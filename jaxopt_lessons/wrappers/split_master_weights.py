@@ -121,7 +121,7 @@ def split_master_weights(inner: Transformation, bits: int = 16) -> Any:
 
     def update(updates: Updates, state: SplitMasterWeightsState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates, inner_state = inner.update(tree.widen(updates), state.inner, weights(state, params), **extra)
         salt = (state.count.astype(jnp.uint32) * jnp.uint32(0x9E3779B1)) >> 16  # a float32 holds it
         updates, residual = map_half_leaves(

@@ -60,7 +60,7 @@ def stochastic_rounding(inner: Transformation, key: tree.Key = 0) -> Any:
 
     def update(updates: Updates, state: StochasticRoundingState, params: Params | None = None, **extra: Any) -> Any:
         if params is None:
-            _checks.params_needed()
+            _checks.params_needed(updates)
         updates, inner_state = inner.update(tree.widen(updates), state.inner, tree.widen(params), **extra)
         keys = tree.keys_like(jax.random.fold_in(tree.typed_key(key), state.count), half_leaves(params))
         (updates,) = map_half_leaves(stochastic_rule, updates, params=params, read=(keys,))
