@@ -2,12 +2,16 @@
 
 import functools
 import inspect
+import json
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parents[1]
+TIMES = Path(tempfile.gettempdir()) / "jaxopt_lessons_times.jsonl"
+USUAL = 0.3  # seconds, of a test that has no time yet
 NUMBERS = ["test_numbers.py", "test_contract.py"]
 SCHEDULES = ["test_schedules.py", "schedules"]
 SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts.py", "test_architecture.py"]
@@ -76,6 +80,30 @@ class Rows:
         return {getattr(value, "name", None) for value in values}
 
 
+class QuickestFirst:
+    """Puts the tests that noticed other changes of this module first, then the short ones, by what earlier processes
+    have written down; and writes down what it sees."""
+
+    def __init__(self, module: str):
+        self.module = module
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        seconds, noticed = {}, set()
+        for line in TIMES.read_text().splitlines() if TIMES.exists() else []:
+            module, test, duration, failed = json.loads(line)
+            seconds[test] = duration
+            if failed and module == self.module:
+                noticed.add(test)
+        items.sort(key=lambda item: (item.nodeid not in noticed, seconds.get(item.nodeid, USUAL)))  # a stable sort
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.when == "call" or report.failed:
+            with TIMES.open("a") as times:
+                line = [self.module, report.nodeid, round(report.duration, 2), report.failed]
+                times.write(json.dumps(line) + "\n")
+
+
 class Naming:
     """Keeps the tests with one of these words in their source or name, of files that have it."""
 
@@ -109,6 +137,10 @@ def texts() -> dict[str, str]:
 
 def rounds(module: str) -> list[tuple[list[str], object]]:
     """The rounds of tests for a module: files, and the plugin that chooses among their tests."""
+    return [(["test_signatures.py"], Everything()), *rounds_of_its_own(module)]
+
+
+def rounds_of_its_own(module: str) -> list[tuple[list[str], object]]:
     _, folder, stem = module.split(".")
     names = public_names(module) or set().union(*map(public_names, importers(module)))
     words = names | {f"{folder}.{stem}", f"import {stem}"}
@@ -125,8 +157,10 @@ def rounds(module: str) -> list[tuple[list[str], object]]:
     return [(NUMBERS, Rows(names)), (others, Naming(words, []))]
 
 
-def run(files: list[str], plugin: object) -> int:
+def run(files: list[str], plugin: object, module: str) -> int:
     """The status of pytest, in this process; 5 (nothing chosen) counts as passed."""
+    plugins = [plugin, QuickestFirst(module)]
     options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not oracle"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is imported before the fork
-    return int(pytest.main([*options, f"--rootdir={TESTS.parent}", *(str(TESTS / file) for file in files)], [plugin]))
+    options += ["-W", "ignore:Error (reading|writing) persistent"]  # a killed process left half a program
+    return int(pytest.main([*options, f"--rootdir={TESTS.parent}", *(str(TESTS / file) for file in files)], plugins))
