@@ -1,5 +1,8 @@
 """What single members of Adam's family promise beyond the table."""
 
+from fractions import Fraction
+from math import comb, factorial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from bad_inputs import bad_input
 
 import jaxopt_lessons as jl
-from jaxopt_lessons.schedules.rectification import terms_held
+from jaxopt_lessons.schedules.rectification import _LANGEVIN, terms_held
 
 
 def trajectory(tx, grads):
@@ -90,6 +93,25 @@ def test_terms_held(b2, t):
         exact = 2 / (1 - b) - 1 - 2 * t * b**t / (1 - b**t)
     rho, _ = terms_held(jnp.float32(b2), jnp.int32(t))
     assert float(rho) == pytest.approx(float(exact), rel=2e-6)
+
+
+def test_the_series_of_rectification_has_the_coefficients_of_its_function():
+    """coth(y) - 1/y is the sum of 2^(2k) B_2k / (2k)! y^(2k-1), with Bernoulli's numbers."""
+    bernoulli = [Fraction(1)]
+    for n in range(1, 2 * len(_LANGEVIN) + 1):
+        bernoulli.append(-sum(comb(n + 1, k) * bernoulli[k] for k in range(n)) / Fraction(n + 1))
+    exact = [4**k * bernoulli[2 * k] / factorial(2 * k) for k in range(1, len(_LANGEVIN) + 1)]
+    assert [float(c) for c in exact] == pytest.approx(_LANGEVIN, rel=1e-15)
+
+
+@pytest.mark.parametrize("b2", [0.9, 0.999, 0.999999])
+@pytest.mark.parametrize("t", [1, 2, 5, 30, 1000])
+def test_terms_held_in_double_precision(b2, t):
+    power = Fraction(b2) ** t
+    exact = 2 / (1 - Fraction(b2)) - 1 - 2 * t * power / (1 - power)
+    with jax.enable_x64(True):
+        rho, _ = terms_held(jnp.asarray(b2), jnp.int32(t))
+        assert float(rho) == pytest.approx(float(exact), rel=1e-13)
 
 
 def test_radam_in_float32_at_its_default_betas():

@@ -53,6 +53,12 @@ def importers(module: str) -> list[str]:
     return [".".join(path.with_suffix("").parts) for path in found if path.name != "__init__.py"]
 
 
+def taken_from(module: str) -> set[str]:
+    """What the tests import from this module by its path."""
+    lines = re.findall(rf"^from {re.escape(module)} import (.*)$", "\n".join(texts().values()), re.MULTILINE)
+    return {name.strip() for line in lines for name in line.split(",")}
+
+
 class Everything:
     """Keeps all tests."""
 
@@ -143,7 +149,7 @@ def rounds(module: str) -> list[tuple[list[str], object]]:
 def rounds_of_its_own(module: str) -> list[tuple[list[str], object]]:
     _, folder, stem = module.split(".")
     names = public_names(module) or set().union(*map(public_names, importers(module)))
-    words = names | {f"{folder}.{stem}", f"import {stem}"}
+    words = names | {f"{folder}.{stem}", f"import {stem}"} | taken_from(module)
     mentioned = [file for file, text in texts().items() if re.search(rf"\b({'|'.join(words)})\b", text)]
     if folder == "train":
         own = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
