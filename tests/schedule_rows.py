@@ -18,6 +18,7 @@ class Row:
       arguments: those of the call.
       others: for each argument another value, which must change the values.
       length: after how many updates it is over; None if it has no end.
+      boundary: the last count at which something begins.
       early: whether it is at its last value one update before that already.
       optax: whether optax has the same numbers under the same name.
     """
@@ -27,6 +28,7 @@ class Row:
     arguments: Mapping[str, Any]
     others: Mapping[str, Any] = field(default_factory=dict)
     length: int | None = None
+    boundary: int = 0
     early: bool = False
     optax: bool = False
 
@@ -231,6 +233,7 @@ ROWS = [
         {"init_value": 0.8, "end_value": 0.0, "transition_steps": 4, "transition_begin": 0},
         length=10,
         optax=True,
+        boundary=3,
     ),
     Row(
         "linear_to_zero",
@@ -246,6 +249,7 @@ ROWS = [
         {"init_value": 0.8, "end_value": 0.0, "power": 0.4, "transition_steps": 4, "transition_begin": 0},
         length=10,
         optax=True,
+        boundary=3,
     ),
     Row(
         "exponential_decay",
@@ -260,6 +264,7 @@ ROWS = [
         {"init_value": 0.5, "transition_steps": 5, "decay_rate": 0.5, "staircase": True, "transition_begin": 2},
         EXPONENTIAL_OTHERS,
         optax=True,
+        boundary=2,
     ),
     Row(
         "exponential_decay",
@@ -298,6 +303,7 @@ ROWS = [
             "end_value": 0.4,
         },
         optax=True,
+        boundary=6,
     ),
     Row(
         "cosine_decay_schedule",
@@ -323,6 +329,7 @@ ROWS = [
         },
         length=11,
         optax=True,
+        boundary=4,
     ),
     Row(
         "warmup_cosine_decay_schedule",
@@ -346,18 +353,21 @@ ROWS = [
         {"init_value": 0.1, "peak_value": 0.9, "warmup_steps": 6},
         {"init_value": 0.3, "peak_value": 0.5, "warmup_steps": 3},
         optax=True,
+        boundary=6,
     ),
     Row(  # optax changes one update later than it documents
         "piecewise_constant_schedule",
         piecewise_constant,
         {"init_value": 1.0, "boundaries_and_scales": {3: 0.5, 7: 0.1}},
         {"init_value": 0.6, "boundaries_and_scales": {3: 0.7, 7: 0.2}},
+        boundary=7,
     ),
     Row(
         "manual_schedule",
         manual,
         {"values": {0: 1.0, 3: 0.5, 7: 0.1}},
         {"values": {0: 0.7, 3: 0.6, 7: 0.2}},
+        boundary=7,
     ),
     *(
         Row(
@@ -367,6 +377,7 @@ ROWS = [
             {"interpolate_type": other, "init_value": 0.5, "boundaries_and_scales": {3: 0.7, 9: 0.3, 11: 1.0}},
             length=11,
             optax=True,
+            boundary=9,
         )
         for kind, other in (("linear", "cosine"), ("cosine", "linear"))
     ),
@@ -377,6 +388,7 @@ ROWS = [
         {"transition_steps": 13, "peak_value": 0.5, "pct_start": 0.6, "div_factor": 3.0, "final_div_factor": 5.0},
         length=20,
         optax=True,
+        boundary=6,
     ),
     Row(
         "linear_onecycle_schedule",
@@ -392,6 +404,7 @@ ROWS = [
         },
         length=20,
         optax=True,
+        boundary=17,
     ),
     Row(
         "cosine_onecycle_momentum_schedule",
@@ -399,6 +412,7 @@ ROWS = [
         {"transition_steps": 20},
         {"transition_steps": 13, "base_momentum": 0.5, "max_momentum": 0.99, "pct_start": 0.6},
         length=20,
+        boundary=6,
     ),
     Row(
         "linear_onecycle_momentum_schedule",
@@ -407,6 +421,7 @@ ROWS = [
         {"transition_steps": 13, "base_momentum": 0.5, "max_momentum": 0.99, "pct_start": 0.6, "pct_final": 0.5},
         length=20,
         early=True,
+        boundary=17,
     ),
     Row(
         "sgdr_schedule",
@@ -415,6 +430,7 @@ ROWS = [
         {"cosine_kwargs": [CYCLE, {**CYCLE, "peak_value": 0.7, "decay_steps": 7}]},
         length=14,
         optax=True,
+        boundary=11,
     ),
     Row(
         "cosine_decay_restarts",
@@ -445,6 +461,7 @@ ROWS = [
         multistep,
         {"init_value": 0.8, "milestones": [2, 3, 9]},
         {"init_value": 0.5, "milestones": [1, 4, 9], "decay_rate": 0.6},
+        boundary=9,
     ),
     Row(
         "power_decay",
@@ -475,10 +492,13 @@ ROWS = [
         noam,
         {"model_size": 16, "warmup_steps": 7},
         {"model_size": 8, "warmup_steps": 3, "factor": 2.0},
+        boundary=6,
     ),
-    Row("wsd_schedule", wsd, WSD, WSD_OTHERS, length=18),
+    Row("wsd_schedule", wsd, WSD, WSD_OTHERS, length=18, boundary=7),
     *(
-        Row("wsd_schedule", wsd, {**WSD, "cooldown": cooldown}, {**WSD_OTHERS, "cooldown": other}, length=18)
+        Row(
+            "wsd_schedule", wsd, {**WSD, "cooldown": cooldown}, {**WSD_OTHERS, "cooldown": other}, length=18, boundary=7
+        )
         for cooldown, other in (("linear", "power"), ("cosine", "1-sqrt"), ("exponential", "linear"))
     ),
     Row(
@@ -487,6 +507,7 @@ ROWS = [
         {**WSD, "cooldown": "power"},
         {**WSD_OTHERS, "cooldown": "exponential", "exponent": 3.0},
         length=18,
+        boundary=7,
     ),
     *(
         Row(

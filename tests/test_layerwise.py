@@ -139,6 +139,12 @@ def test_centralized_steps_sum_to_zero_for_each_output(output_axis):
         jl.centralize(output_axis=1)
 
 
+def test_an_output_of_one_entry_is_its_own_mean():
+    grads = jnp.array([[3.0], [-2.0]])
+    np.testing.assert_array_equal(first(jl.centralize(), grads), [[0.0], [0.0]])
+    np.testing.assert_array_equal(first(jl.centralize(output_axis=-1), grads), [[2.5], [-2.5]])
+
+
 REFUSING = [
     jl.adaptive_grad_clip(0.1),
     jl.centralize(),

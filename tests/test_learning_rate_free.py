@@ -194,6 +194,13 @@ def test_polyak_halves_the_distance_and_does_not_stop_early():
         np.testing.assert_allclose(x, 0.5 ** (i + 1), rtol=1e-5)
 
 
+def test_polyak_steps_may_be_long():
+    """A power of two keeps the squares of huge gradients in range; it must not take ordinary ones out of it."""
+    g, x = jnp.array([20.0, 30.0]), jnp.ones(2)
+    tx = jl.polyak_sgd(max_learning_rate=1e30)
+    np.testing.assert_allclose(tx.update(g, tx.init(x), x, value=1.3e20)[0], [-2e18, -3e18], rtol=1e-6)
+
+
 def test_polyak_below_the_bound():
     g, x = jnp.array([1e-3]), jnp.ones(1)
     uphill, stays = (jl.polyak_sgd(f_min=1.0, variant=variant) for variant in ("sps", "sps+"))

@@ -157,6 +157,7 @@ def test_length(row: Row):
     """After its length a schedule stays as it is, and one update before it was not there yet."""
     schedule = make(row)
     assert schedule.length == row.length
+    assert schedule.timed.boundary == row.boundary
     if row.length is not None:
         values = np.asarray(schedule(jnp.asarray(row.length + np.arange(-1, 20), jnp.int32)))
         assert np.all(values[1:] == values[1])

@@ -99,14 +99,14 @@ def asked(module: str, source: str | None, which: int) -> int:
     rounds = which_tests.rounds(module)
     if which >= len(rounds):
         return 7
-    chosen, plugin = rounds[which]
-    status = which_tests.run(chosen, plugin, module) if chosen else 5
+    status = which_tests.run(rounds[which], module) if rounds[which].files else 5
     return 0 if status == 5 else status
 
 
 def fate(mutant: Mutant, timeout: float) -> str:
     source = mutant.source
-    for which in range(5):
+    which = 0
+    while True:
         status = in_a_child(lambda which=which: asked(mutant.module, source, which), timeout)
         if status is None:
             return TIMED_OUT
@@ -114,7 +114,7 @@ def fate(mutant: Mutant, timeout: float) -> str:
             return SURVIVED
         if status != 0:
             return f"noticed in round {which}"
-    raise AssertionError("a module has more rounds than expected")
+        which += 1
 
 
 def explained() -> dict[str, str]:
@@ -152,7 +152,7 @@ def main() -> int:
     mutants = chosen_mutants(options.one_in, options.files)
     fates: dict[str, str] = {}
     if options.log and options.log.exists():
-        fates = dict(json.loads(line) for line in options.log.read_text().splitlines())
+        fates = dict(json.loads(line)[:2] for line in options.log.read_text().splitlines())
     end = time.monotonic() + 60 * options.minutes
     modules = sorted({mutant.module for mutant in mutants})
 
@@ -168,10 +168,11 @@ def main() -> int:
         if name not in fates:
             if time.monotonic() > end:
                 return None
+            begun = time.monotonic()
             fates[name] = fate(mutant, options.timeout)
             if options.log:
                 with options.log.open("a") as log:
-                    log.write(json.dumps([name, fates[name]]) + "\n")
+                    log.write(json.dumps([name, fates[name], round(time.monotonic() - begun, 1)]) + "\n")
         return mutant, fates[name]
 
     known, results = explained(), []

@@ -6,13 +6,14 @@ import json
 import re
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 TESTS = Path(__file__).parents[1]
 TIMES = Path(tempfile.gettempdir()) / "jaxopt_lessons_times.jsonl"
 USUAL = 0.3  # seconds, of a test that has no time yet
-NUMBERS = ["test_numbers.py", "test_contract.py"]
+NUMBERS = ["test_numbers.py", "state_formats/test_state_formats.py", "test_contract.py"]
 SCHEDULES = ["test_schedules.py", "schedules"]
 SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts.py", "test_architecture.py"]
 """Those whose time is out of proportion, or that look at the source."""
@@ -80,10 +81,10 @@ class Rows:
         items[:] = [item for item in items if self.names & self.of(item)]
         items.sort(key=lambda item: "[" in item.name and "-" in item.name)  # each row as it stands first
 
-    def of(self, item) -> set[str]:
+    def of(self, item) -> set[Any]:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         values = [part for value in parameters.values() for part in (value if isinstance(value, tuple) else [value])]
-        return {getattr(value, "name", None) for value in values}
+        return {value if isinstance(value, str) else getattr(value, "name", None) for value in values}
 
 
 class QuickestFirst:
@@ -141,32 +142,53 @@ def texts() -> dict[str, str]:
     return {str(path.relative_to(TESTS)): path.read_text() for path in files}
 
 
-def rounds(module: str) -> list[tuple[list[str], object]]:
-    """The rounds of tests for a module: files, and the plugin that chooses among their tests."""
-    return [(["test_signatures.py"], Everything()), *rounds_of_its_own(module)]
+class Round(NamedTuple):
+    """Tests that one process runs.
+
+    Attributes:
+      files: of tests.
+      chooses: the plugin that chooses among their tests.
+      marker: what else they must be marked with, or not.
+    """
+
+    files: list[str]
+    chooses: object
+    marker: str = "not oracle"
 
 
-def rounds_of_its_own(module: str) -> list[tuple[list[str], object]]:
+def rounds(module: str) -> list[Round]:
+    """The rounds of tests for a module, the likeliest to notice something first."""
     _, folder, stem = module.split(".")
-    names = public_names(module) or set().union(*map(public_names, importers(module)))
+    own, users = public_names(module), set().union(*map(public_names, importers(module)))
+    names = own or users
     words = names | {f"{folder}.{stem}", f"import {stem}"} | taken_from(module)
-    mentioned = [file for file, text in texts().items() if re.search(rf"\b({'|'.join(words)})\b", text)]
+    found = [Round(["test_signatures.py"], Everything())]
     if folder == "train":
-        own = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
-        others = [file for file in texts() if file.startswith("train/test_") and file not in own]
-        return [(own, Everything()), (others, Everything())]
+        its = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
+        others = [file for file in texts() if file.startswith("train/test_") and file not in its]
+        return [*found, Round(its, Everything()), Round(others, Everything())]
     if folder == "schedules":
-        own = ["test_schedules.py"] + [file for file in texts() if file.startswith("schedules/")]
-        others = [file for file in mentioned if file not in own and not file.startswith("train/")]
-        return [(["test_schedules.py"], Rows(names)), (own, Naming(words, own)), (others, Naming(words, []))]
-    others = [file for file in mentioned if file not in NUMBERS and not file.startswith("train/")]
-    return [(NUMBERS, Rows(names)), (others, Naming(words, []))]
+        its = ["test_schedules.py"] + [file for file in texts() if file.startswith("schedules/")]
+        found += [Round(["test_schedules.py"], Rows(names)), Round(its, Naming(words, its))]
+    else:
+        its = NUMBERS
+        found += [Round(NUMBERS, Rows(names))]
+    others = [file for file in naming(words) if file not in its and not file.startswith("train/")]
+    found += [Round(others, Naming(words, []))]
+    if own and users:
+        found += [Round(NUMBERS, Rows(users))]
+    return [*found, Round(naming(own | users), Naming(own | users, []), "oracle")]
 
 
-def run(files: list[str], plugin: object, module: str) -> int:
+def naming(words: set[str]) -> list[str]:
+    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
+    return [file for file, text in texts().items() if pattern.search(text)]
+
+
+def run(tests: Round, module: str) -> int:
     """The status of pytest, in this process; 5 (nothing chosen) counts as passed."""
-    plugins = [plugin, QuickestFirst(module)]
-    options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not oracle"]
+    options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", tests.marker]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is imported before the fork
     options += ["-W", "ignore:Error (reading|writing) persistent"]  # a killed process left half a program
-    return int(pytest.main([*options, f"--rootdir={TESTS.parent}", *(str(TESTS / file) for file in files)], plugins))
+    files = [str(TESTS / file) for file in tests.files]
+    return int(pytest.main([*options, f"--rootdir={TESTS.parent}", *files], [tests.chooses, QuickestFirst(module)]))

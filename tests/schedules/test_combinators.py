@@ -86,6 +86,36 @@ def test_the_boundary_moves_with_the_length():
         jl.warmup(5, from_zero=True).then(LINE, at=5).replace(steps=8)
 
 
+TRAPEZOID = jl.wsd_schedule(0.1, 1.0, 3, 4, 11, 0.2)  # over after 18, falls from 7 on
+
+COURSES = {
+    "then": (LINE.then(STAIRS), None, 4 + 7),
+    "then at": (jl.constant_schedule(1.0).then(STAIRS, at=3), None, 3 + 7),
+    "join": (jl.join_schedules([LINE, STAIRS, LINE], [4, 12]), 12 + 4, 12),
+    "shift": (TRAPEZOID.shift(5), 5 + 18, 5 + 7),
+    "shift of one without an end": (STAIRS.shift(5), None, 5 + 7),
+    "slower": (TRAPEZOID.stretch(1.5), 27, 11),
+    "faster": (TRAPEZOID.stretch(0.3), 6, 3),
+    "hold": (STAIRS.hold(5), 7 + 5, 7),
+    "per epoch": (TRAPEZOID.per_epoch(3), 3 * 18, 3 * 7),
+    "twice": (TRAPEZOID.repeat(times=2), 2 * 18, 18 + 7),
+    "three times": (TRAPEZOID.repeat(times=3), 3 * 18, 2 * 18 + 7),
+    "three times, every 9": (STAIRS.repeat(every=9, times=3), 3 * 9, 2 * 9 + 7),
+    "for ever": (TRAPEZOID.repeat(), None, 7),
+    "clip": (TRAPEZOID.clip(high=0.5), 18, 7),
+    "multiple": (2 * TRAPEZOID, 18, 7),
+    "sum": (STAIRS + LINE, None, 7),
+    "product": (LINE * TRAPEZOID, 18, 7),
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_where_it_ends_and_where_something_last_begins(course):
+    schedule, length, boundary = COURSES[course]
+    assert schedule.length == length
+    assert schedule.timed.boundary == boundary
+
+
 def test_join_is_optax_join():
     pieces = [jl.linear_schedule(0.0, 1.0, 3), lambda count: 2.0, jl.constant_schedule(0.5)]
     theirs = [optax.linear_schedule(0.0, 1.0, 3), lambda count: 2.0, optax.constant_schedule(0.5)]
