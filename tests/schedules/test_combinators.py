@@ -104,7 +104,7 @@ COURSES = {
     "for ever": (TRAPEZOID.repeat(), None, 7),
     "clip": (TRAPEZOID.clip(high=0.5), 18, 7),
     "multiple": (2 * TRAPEZOID, 18, 7),
-    "sum": (STAIRS + LINE, None, 7),
+    "sum": (STAIRS + LINE, 7, 7),
     "product": (LINE * TRAPEZOID, 18, 7),
 }
 
