@@ -14,7 +14,6 @@ TESTS = Path(__file__).parents[1]
 TIMES = Path(tempfile.gettempdir()) / "jaxopt_lessons_times.jsonl"
 USUAL = 0.3  # seconds, of a test that has no time yet
 NUMBERS = ["test_numbers.py", "state_formats/test_state_formats.py", "test_contract.py"]
-SCHEDULES = ["test_schedules.py", "schedules"]
 SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts.py", "test_architecture.py"]
 """Those whose time is out of proportion, or that look at the source."""
 
@@ -114,18 +113,11 @@ class QuickestFirst:
 class Naming:
     """Keeps the tests with one of these words in their source or name, of files that have it."""
 
-    def __init__(self, words: set[str], whole: list[str]):
+    def __init__(self, words: set[str]):
         self.pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
-        self.whole = whole
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        items[:] = [item for item in items if self.concerns(item)]
-        items.sort(key=lambda item: not self.names(item))  # a stable sort
-
-    def concerns(self, item) -> bool:
-        if any(str(item.path).startswith(str(TESTS / path)) for path in self.whole):
-            return True
-        return self.names(item)
+        items[:] = [item for item in items if self.names(item)]
 
     def names(self, item) -> bool:
         source = inspect.getsource(item.function) if hasattr(item, "function") else ""
@@ -167,22 +159,19 @@ def rounds(module: str) -> list[Round]:
         its = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
         others = [file for file in texts() if file.startswith("train/test_") and file not in its]
         return [*found, Round(its, Everything()), Round(others, Everything())]
-    if folder == "schedules":
-        its = ["test_schedules.py"] + [file for file in texts() if file.startswith("schedules/")]
-        found += [Round(["test_schedules.py"], Rows(names)), Round(its, Naming(words, its))]
-    else:
-        its = NUMBERS
-        found += [Round(NUMBERS, Rows(names))]
-    others = [file for file in naming(words) if file not in its and not file.startswith("train/")]
-    found += [Round(others, Naming(words, []))]
+    rows = ["test_schedules.py"] if folder == "schedules" and own else NUMBERS
+    found += [Round(rows, Rows(names)), Round(naming(words), Naming(words))]
     if own and users:
-        found += [Round(NUMBERS, Rows(users))]
-    return [*found, Round(naming(own | users), Naming(own | users, []), "oracle")]
+        found += [Round(NUMBERS, Rows(users)), Round(naming(users), Naming(users))]
+    if folder == "schedules":
+        whole = ["test_schedules.py", *(file for file in texts() if file.startswith("schedules/"))]
+        found += [Round(whole, Everything())]
+    return [*found, Round(naming(own | users), Naming(own | users), "oracle")]
 
 
 def naming(words: set[str]) -> list[str]:
     pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
-    return [file for file, text in texts().items() if pattern.search(text)]
+    return [file for file, text in texts().items() if pattern.search(text) and not file.startswith("train/")]
 
 
 def run(tests: Round, module: str) -> int:
