@@ -2,13 +2,17 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxopt_lessons import InputError
 from jaxopt_lessons.train import checkpoint
 
 ENVIRONMENT = {
@@ -65,6 +69,23 @@ def save_and_restore(directory: str) -> None:
     moved = both | {name: spread(dtype, columns) for name, (dtype, _) in placed.items()}
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), moved)
     assert here(checkpoint.restore(directory, tree | {"both": like}).tree["both"]) == here(moved)
+
+    refuse_what_is_damaged(Path(directory), tree)
+    assert here(checkpoint.restore(directory, tree, step=1).tree["both"]) == here(both)
+
+
+def refuse_what_is_damaged(directory: Path, tree: Any) -> None:
+    """One process damages a file of the newest checkpoint that the other wrote; neither may go on with it."""
+    newest = directory / "000002.step_2"
+    file = sorted(newest.glob("arrays/ocdbt.process_1/d/*"))[0]
+    multihost_utils.sync_global_devices("saved")
+    if jax.process_index() == 0:
+        contents = bytearray(file.read_bytes())
+        contents[len(contents) // 2] ^= 1
+        file.write_bytes(contents)
+    multihost_utils.sync_global_devices("damaged")
+    with pytest.raises(InputError, match=f"{file.name} is not as it was written.*step=1"):
+        checkpoint.restore(directory, tree)
 
 
 if __name__ == "__main__":
