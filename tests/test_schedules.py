@@ -317,6 +317,22 @@ def test_one_cycle_and_its_momentum_turn_together():
         assert np.argmax(rate(jnp.arange(38))) == np.argmin(momentum(jnp.arange(38))) == 14
 
 
+def test_chebyshev_orders_as_many_steps_as_there_are_counts():
+    def order(count: int, steps: int) -> int:
+        k = order(count // 2, steps // 2) if steps > 1 else 0
+        return steps - 1 - k if count % 2 else k
+
+    steps, least, most = 2**30, 0.1, 1.0
+    counts = [0, 1, 2, 3, 2**29, 2**29 + 1, 2**30 - 1]
+    k = np.array([order(count, steps) for count in counts], float)
+    expected = 1 / ((most + least) / 2 - (most - least) / 2 * np.cos((k + 0.5) * np.pi / steps))
+    values = jl.chebyshev_schedule(least, most, steps)(jnp.array(counts))
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert [order(count, 4) for count in range(4)] == [0, 3, 1, 2]
+    with pytest.raises(ValueError, match=r"steps must be a whole number in \[1, 2\^30\]; got 2147483648"):
+        jl.chebyshev_schedule(least, most, 2**31)
+
+
 def test_chebyshev_steps_are_the_best_for_a_quadratic():
     """After all steps the error is that of the Chebyshev polynomial, and no step size order spoils it on the way."""
     schedule = jl.chebyshev_schedule(0.1, 1.0, steps=32)

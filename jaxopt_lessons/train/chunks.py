@@ -93,7 +93,7 @@ def pieces(steps: int, longest: int) -> Iterator[int]:
 
 def cuts_of_run(batches: Batches, cursor: int, end: int, limit: int, stops: Stops) -> Cuts:
     """Cuts a run from a cursor to its end into few lengths below the limit: equal parts of an epoch where there are."""
-    whole = Cuts(end - cursor + 1, end, stops, range(end - cursor + 1))
+    whole = Cuts(end + 1, end, stops, range(end + 1))  # no limit, and no cuts but the stops
     found = Counter(chunk.length for chunk in itertools.islice(chunks_in_memory(batches, cursor, whole), SEEN_AHEAD))
     del found[0]  # those of smaller batches
     if not found:

@@ -87,11 +87,13 @@ def test_the_boundary_moves_with_the_length():
 
 
 TRAPEZOID = jl.wsd_schedule(0.1, 1.0, 3, 4, 11, 0.2)  # over after 18, falls from 7 on
+CYCLE = {"init_value": 0.1, "peak_value": 1.0}
 
 COURSES = {
     "then": (LINE.then(STAIRS), None, 4 + 7),
     "then at": (jl.constant_schedule(1.0).then(STAIRS, at=3), None, 3 + 7),
     "join": (jl.join_schedules([LINE, STAIRS, LINE], [4, 12]), 12 + 4, 12),
+    "cycles": (jl.sgdr_schedule([{**CYCLE, "warmup_steps": w, "decay_steps": 2 + w} for w in (1, 2, 3)]), 12, 7 + 3),
     "shift": (TRAPEZOID.shift(5), 5 + 18, 5 + 7),
     "shift of one without an end": (STAIRS.shift(5), None, 5 + 7),
     "slower": (TRAPEZOID.stretch(1.5), 27, 11),
