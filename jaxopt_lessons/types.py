@@ -145,7 +145,7 @@ class Range:
             return kind
         left = "[" if self.includes_low else "("
         right = "]" if self.includes_high and not (self.finite and self.high == float("inf")) else ")"
-        high = {2**30: "2^30", 2**31 - 1: "2^31 - 1"}.get(self.high, f"{self.high:g}")
+        high = "2^30" if self.high == 2**30 else "2^31 - 1" if self.high == 2**31 - 1 else f"{self.high:g}"
         return f"{kind} in {left}{self.low:g}, {high}{right}"
 
 
