@@ -96,7 +96,7 @@ def _factored_axes(leaf: Any, factored: bool, min_dim_size_to_factor: int) -> tu
     if not factored or len(shape) < 2:
         return None
     *_, second, largest = map(int, np.argsort(shape))
-    return (largest, second) if shape[second] >= max(min_dim_size_to_factor, 1) else None
+    return (largest, second) if shape[second] >= min_dim_size_to_factor else None
 
 
 def _shape(leaf: Any, which: int, factoring: tuple[bool, int]) -> tuple[int, ...]:

@@ -111,6 +111,12 @@ COURSES = {
 }
 
 
+def test_the_last_of_as_many_rounds_as_there_can_be():
+    """float32 cannot tell (3 * 2^29 - 1) / 3 from 2^29."""
+    rounds = jl.manual_schedule({0: 1.0, 1: 0.5, 2: 0.25}).repeat(every=3, times=2**29)
+    assert values(rounds, jnp.array([0, 3, 3 * 2**29 - 3, 3 * 2**29 - 1])).tolist() == [1.0, 1.0, 1.0, 0.25]
+
+
 @pytest.mark.parametrize("course", COURSES)
 def test_where_it_ends_and_where_something_last_begins(course):
     schedule, length, boundary = COURSES[course]
