@@ -1,5 +1,6 @@
 """What is changed: every mutant of the update rules, the schedules and the core of training, made by cosmic-ray."""
 
+import ast
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,12 @@ class Mutant:
         code = mutate_code(source_of(self.path), get_operator(self.operator)(), self.occurrence)
         assert code is not None
         return code
+
+    @functools.cached_property
+    def is_the_same_program(self) -> bool:
+        """As with ``1e18 + 1`` in the place of ``1e18``."""
+        before, after = (ast.dump(ast.parse(text)) for text in (source_of(self.path), self.source))
+        return before == after
 
     @functools.cached_property
     def line(self) -> int:

@@ -45,7 +45,7 @@ from mutants import Mutant, files, mutants_of  # noqa: E402
 CONTROLS = [(f"jaxopt_lessons.{name}", 1) for name in ("optimizers.sign", "schedules.linear", "train.shuffle")]
 """Modules and rounds of tests that must pass without any change, or everything would seem to be noticed."""
 
-SURVIVED, TIMED_OUT = "survived", "timed out"
+SURVIVED, TIMED_OUT, NO_CHANGE = "survived", "timed out", "the same program"
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -105,6 +105,8 @@ def asked(module: str, source: str | None, which: int) -> int:
 
 def fate(mutant: Mutant, timeout: float) -> str:
     source = mutant.source
+    if mutant.is_the_same_program:
+        return NO_CHANGE
     which = 0
     while True:
         status = in_a_child(lambda which=which: asked(mutant.module, source, which), timeout)
@@ -178,7 +180,7 @@ def main() -> int:
     known, results = explained(), []
     with ThreadPoolExecutor(options.processes) as pool:
         for result in pool.map(attempt, mutants):
-            if result is None:
+            if result is None or result[1] == NO_CHANGE:
                 continue
             results.append(result)
             mutant, what = result
