@@ -38,7 +38,7 @@ os.environ |= {
 import hypothesis  # noqa: E402, F401
 import jax  # noqa: E402, F401
 import optax  # noqa: E402, F401
-import pytest  # noqa: E402, F401
+import pytest  # noqa: E402
 import which_tests  # noqa: E402
 from mutants import Mutant, files, mutants_of  # noqa: E402
 
@@ -114,6 +114,8 @@ def fate(mutant: Mutant, timeout: float) -> str:
             return TIMED_OUT
         if status == 7:
             return SURVIVED
+        if status == pytest.ExitCode.USAGE_ERROR:
+            raise RuntimeError(f"{mutant.module}: pytest refuses the arguments of round {which}")
         if status != 0:
             return f"noticed in round {which}"
         which += 1

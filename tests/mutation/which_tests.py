@@ -19,7 +19,7 @@ SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts
 
 TRAINING = {
     "batches": "batches",
-    "chunks": "fit fit_streams long_runs",
+    "chunks": "chunks fit fit_streams long_runs",
     "ema": "ema",
     "evaluate": "evaluate",
     "guard": "guard",
@@ -158,7 +158,8 @@ def rounds(module: str) -> list[Round]:
     if folder == "train":
         its = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
         others = [file for file in texts() if file.startswith("train/test_") and file not in its]
-        return [*found, Round(its, Everything()), Round(others, Everything())]
+        found += [Round(its, Everything()), Round(["state_formats/test_state_formats.py"], Naming({"runs.json"}))]
+        return [*found, Round(others, Everything())]
     rows = ["test_schedules.py"] if folder == "schedules" and own else NUMBERS
     found += [Round(rows, Rows(names)), Round(naming(words), Naming(words))]
     if own and users:

@@ -97,6 +97,7 @@ EXTREMES = {
         jl.cosine_decay_restarts(1e-3, 2**20, t_mul=1, m_mul=1.01),
         1e-3 * 1.01**2047,
     ),
+    "restarts that rise until counts end": (jl.cosine_decay_restarts(1.0, 3, m_mul=1.5), 1.5**29),  # 3 (2^29 - 1)
     "the first value of cycles that fall": (jl.cyclic_schedule(1.0, 0.5, 4), 1.0),
     "cycles that fade on the way up": (jl.cyclic_schedule(0.0, 1.0, 100, mode="exp_range", gamma=0.9), 0.1 * 0.9**10),
 }
