@@ -134,7 +134,7 @@ CASES = [
             "decay_rate": 0.5,
             "step_offset": OFFSET,
             "min_dim_size_to_factor": 1,
-            "epsilon": 0.1,
+            "epsilon": With(0.1, {"min_dim_size_to_factor": 1}),
             "decay_rate_fn": half_of_power,
         },
         fields=frozenset({"count", "v_row", "v_col", "v"}),
