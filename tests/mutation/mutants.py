@@ -64,10 +64,13 @@ class Mutant:
         return code
 
     @functools.cached_property
-    def is_the_same_program(self) -> bool:
-        """As with ``1e18 + 1`` in the place of ``1e18``."""
-        before, after = (ast.dump(ast.parse(text)) for text in (source_of(self.path), self.source))
-        return before == after
+    def is_a_change(self) -> bool:
+        """Not ``1e18 + 1`` in the place of ``1e18``, and not what is no program at all."""
+        try:
+            after = ast.parse(self.source)
+        except SyntaxError:
+            return False
+        return ast.dump(after) != ast.dump(ast.parse(source_of(self.path)))
 
     @functools.cached_property
     def line(self) -> int:
