@@ -317,6 +317,13 @@ def test_one_cycle_and_its_momentum_turn_together():
         assert np.argmax(rate(jnp.arange(38))) == np.argmin(momentum(jnp.arange(38))) == 14
 
 
+@pytest.mark.parametrize("end_value", [0.5, 2.0])
+def test_a_decay_by_1_has_its_limit_above(end_value):
+    """As in optax, where rates from 1 on have an upper limit and only those below 1 a lower one."""
+    ours, theirs = (make(1.0, 5, 1.0, end_value=end_value) for make in (jl.exponential_decay, optax.exponential_decay))
+    assert float(ours(3)) == float(theirs(3)) == min(1.0, end_value)
+
+
 def test_chebyshev_orders_as_many_steps_as_there_are_counts():
     def order(count: int, steps: int) -> int:
         k = order(count // 2, steps // 2) if steps > 1 else 0
