@@ -15,6 +15,7 @@ import bad_inputs
 import cases
 import pytest
 import schedule_rows
+import signatures
 
 from jaxopt_lessons.testing.check_optimizer import PROPERTIES
 
@@ -102,6 +103,10 @@ def rows(tests: Collected) -> list[tuple[str, str]]:
             f"{rounded(tests('tests/security/'))} cases; nothing is executed, no wrong number is read",
         ),
         ("Long runs, threads, and JAX's checks all on", f"{rounded(tests('tests/long_runs/'))} cases"),
+        (
+            "Arguments, their order and defaults",
+            f"[recorded](tests/signatures.txt) of {rounded(len(signatures.lines()))} functions, classes and methods",
+        ),
         ("Formats of states and checkpoints", f"those of {', '.join(released)}"),
         ("Lessons", f"{len(sources)}, each stopped by its own assertions when the library's rule is broken"),
     ]

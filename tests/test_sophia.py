@@ -45,6 +45,18 @@ def test_the_estimate_is_exact_for_a_diagonal_hessian():
     assert estimate["name"] is None
 
 
+def test_the_two_parts_of_a_complex_parameter_have_signs_of_their_own():
+    """Their curvatures are 2 and 6, and what couples them comes and goes with the signs."""
+
+    def loss(z):
+        x, y = jnp.real(z), jnp.imag(z)
+        return jnp.sum(x**2 + 3 * y**2 + 5 * x * y)
+
+    found = estimates(jl.hutchinson_estimator_diag_hessian(), loss, jnp.ones(2, jnp.complex64), 200)
+    for part, curvature in ((jnp.real(found), 2.0), (jnp.imag(found), 6.0)):
+        assert sorted(set(np.asarray(part - curvature).ravel().tolist())) == [-5.0, 5.0]
+
+
 def test_the_signs_depend_on_seed_count_and_path():
     tx = jl.hutchinson_estimator_diag_hessian(1)
     params = {"a": jnp.ones(3)}
