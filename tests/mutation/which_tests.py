@@ -14,6 +14,7 @@ TESTS = Path(__file__).parents[1]
 TIMES = Path(tempfile.gettempdir()) / "jaxopt_lessons_times.jsonl"
 USUAL = 0.3  # seconds, of a test that has no time yet
 NUMBERS = ["test_numbers.py", "state_formats/test_state_formats.py", "test_contract.py"]
+ARGUMENTS = ["bad_inputs/test_bad_hyperparameters.py", "bad_inputs/test_bad_schedules.py"]
 SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts.py", "test_architecture.py"]
 """Those whose time is out of proportion, or that look at the source."""
 
@@ -161,7 +162,7 @@ def rounds(module: str) -> list[Round]:
         found += [Round(its, Everything()), Round(["state_formats/test_state_formats.py"], Naming({"runs.json"}))]
         return [*found, Round(others, Everything())]
     rows = ["test_schedules.py"] if folder == "schedules" and own else NUMBERS
-    found += [Round(rows, Rows(names)), Round(naming(words), Naming(words))]
+    found += [Round(rows, Rows(names)), Round(ARGUMENTS, Rows(names)), Round(naming(words), Naming(words))]
     if own and users:
         found += [Round(NUMBERS, Rows(users)), Round(naming(users), Naming(users))]
     if folder == "schedules":
