@@ -45,16 +45,16 @@ class MomoState(NamedTuple):
     count: jax.Array
 
 
-def average_rule(
-    g: jax.Array, m: jax.Array, beta: jax.Array, factor: jax.Array, taken: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    g = jnp.where(taken > 0, factor * g, 0)
+def average_rule(g: jax.Array, m: jax.Array, beta: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    g = factor * g
     m = beta * m + (1 - beta) * g
     return g, m
 
 
-def products_rule(g: jax.Array, m: jax.Array, p: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return numerics.dot(factor * g, p), numerics.dot(m, p)
+def products_rule(
+    g: jax.Array, m: jax.Array, p: jax.Array, factor: jax.Array, taken: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return numerics.dot(jnp.where(taken > 0, factor * g, 0), p), numerics.dot(m, p)
 
 
 def proximal_rule(
@@ -118,9 +118,9 @@ def momo(
         taken = jnp.isfinite(loss)
         b = jnp.where(state.count == 0, 0, b)
         _, factor = tree.limited_norm(updates)
-        _, m = tree.map_leaves(average_rule, updates, state.exp_avg, params=params, beta=b, factor=factor, taken=taken)
+        _, m = tree.map_leaves(average_rule, updates, state.exp_avg, params=params, beta=b, factor=factor)
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
-        products = tree.sum_leaves(products_rule, updates, state.exp_avg, params, factor=factor)
+        products = tree.sum_leaves(products_rule, updates, state.exp_avg, params, factor=factor, taken=taken)
         newest, past = (total.astype(dtype) for total in products)
         step, unit, lb = model_step(
             # f - c + <m, p>, without the product of the newest gradient, which is in both: fewer digits are lost.

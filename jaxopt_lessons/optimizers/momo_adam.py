@@ -58,8 +58,8 @@ def direction(m: jax.Array, v: jax.Array, eps: jax.Array, correction2: jax.Array
     return m / (numerics.root(v / correction2) + eps)
 
 
-def products_rule(g: jax.Array, m: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return numerics.dot(numerics.squarable(g), p), numerics.dot(m, p)
+def products_rule(g: jax.Array, m: jax.Array, p: jax.Array, taken: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return numerics.dot(numerics.squarable(jnp.where(taken > 0, g, 0)), p), numerics.dot(m, p)
 
 
 def square_rule(m: jax.Array, v: jax.Array, eps: jax.Array, correction2: jax.Array) -> jax.Array:
@@ -148,7 +148,8 @@ def momo_adam(
         _, m, v = tree.map_leaves(
             moments_rule, updates, state.exp_avg, state.exp_avg_sq, params=params, b1=b1, b2=b2, taken=taken
         )
-        newest, past = (total.astype(dtype) for total in tree.sum_leaves(products_rule, updates, state.exp_avg, params))
+        products = tree.sum_leaves(products_rule, updates, state.exp_avg, params, taken=taken)
+        newest, past = (total.astype(dtype) for total in products)
         f = b * state.barf + (1 - b) * jnp.where(taken, loss, 0)
         step, unit, lb = model_step(
             # f - c + <m, p>, without the product of the newest gradient, which is in both: fewer digits are lost.
