@@ -216,7 +216,7 @@ WSD = {"init_value": 0.1, "peak_value": 1.0, "warmup_steps": 3, "stable_steps": 
 WSD_OTHERS = {
     "init_value": 0.3,
     "peak_value": 0.7,
-    "warmup_steps": 6,
+    "warmup_steps": 0,
     "stable_steps": 0,
     "decay_steps": 5,
     "end_value": 0.1,

@@ -242,6 +242,13 @@ def test_noise_on_the_sum_of_examples():
         assert abs(float(jnp.mean(one["a"] * other))) < 0.003
 
 
+def test_private_sums_have_the_dtype_of_the_parameters_or_else_of_the_examples():
+    tx, grads = jl.differentially_private_aggregate(2.0, 0.0, key=3), jnp.ones((4, 3), jnp.bfloat16)
+    for params, dtype in ((None, jnp.bfloat16), (jnp.ones(3, jnp.bfloat16), jnp.bfloat16), (jnp.ones(3), jnp.float32)):
+        updates, _ = tx.update(grads, tx.init(jnp.ones(3)), params)
+        assert (updates.shape, updates.dtype) == ((3,), dtype)
+
+
 def test_private_examples_need_an_axis():
     tx = jl.dpsgd(0.1, 1.0, 1.0, 0)
     params = {"a": jnp.ones((2, 3)), "b": jnp.ones(())}

@@ -178,13 +178,16 @@ def test_values(row: Row):
 
 @every_row
 def test_derivatives_are_finite(row: Row):
-    """Also at the end, where a root or a power of 0 would have an infinite one."""
+    """Also at the end, where a root or a power of 0 would have an infinite one, and with an argument of 0."""
     counts = jnp.arange(30)
-    derivative = jax.jit(jax.grad(lambda schedule: jnp.sum(schedule(counts)), allow_int=True))(make(row))
-    floats = [leaf for leaf in jax.tree.leaves(derivative) if leaf.dtype != jax.dtypes.float0]
-    assert floats
-    assert all(np.isfinite(leaf) for leaf in floats)
-    assert any(leaf != 0 for leaf in floats)
+    zeros = [{name: other} for name, other in row.others.items() if other == 0]
+    for changed in [{}, *zeros]:
+        schedule = make(row, **changed)
+        derivative = jax.jit(jax.grad(lambda schedule: jnp.sum(schedule(counts)), allow_int=True))(schedule)
+        floats = [leaf for leaf in jax.tree.leaves(derivative) if leaf.dtype != jax.dtypes.float0]
+        assert floats
+        assert all(np.isfinite(leaf) for leaf in floats), changed
+        assert any(leaf != 0 for leaf in floats)
 
 
 def test_the_table_of_the_course():
