@@ -15,6 +15,7 @@ TIMES = Path(tempfile.gettempdir()) / "jaxopt_lessons_times.jsonl"
 USUAL = 0.3  # seconds, of a test that has no time yet
 NUMBERS = ["test_numbers.py", "state_formats/test_state_formats.py", "test_contract.py"]
 ARGUMENTS = ["bad_inputs/test_bad_hyperparameters.py", "bad_inputs/test_bad_schedules.py"]
+OF_TRAINING = ["bad_inputs/test_bad_training_arguments.py", "long_runs/test_end_of_counters.py"]
 SELDOM = ["test_docs.py", "examples", "testing", "benchmarks", "train/test_hosts.py", "test_architecture.py"]
 """Those whose time is out of proportion, or that look at the source."""
 
@@ -159,7 +160,8 @@ def rounds(module: str) -> list[Round]:
     if folder == "train":
         its = [f"train/test_{name}.py" for name in TRAINING[stem].split()]
         others = [file for file in texts() if file.startswith("train/test_") and file not in its]
-        found += [Round(its, Everything()), Round(["state_formats/test_state_formats.py"], Naming({"runs.json"}))]
+        found += [Round(its, Everything()), Round(OF_TRAINING, Everything())]
+        found += [Round(["state_formats/test_state_formats.py"], Naming({"runs.json"}))]
         return [*found, Round(others, Everything())]
     rows = ["test_schedules.py"] if folder == "schedules" and own else NUMBERS
     found += [Round(rows, Rows(names)), Round(ARGUMENTS, Rows(names)), Round(naming(words), Naming(words))]

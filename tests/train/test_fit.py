@@ -455,11 +455,13 @@ def test_a_plain_function_is_a_step():
     assert fit(step=descend, state=state).compiles == 0
 
 
-def test_a_plain_function_that_takes_a_mask_gets_it():
-    def masks(state, batch, mask):
-        return state._replace(step=state.step + 1, cursor=state.cursor + 1), {"kept": jnp.sum(mask)}
+def masks(state, batch, mask):
+    return state._replace(step=state.step + 1, cursor=state.cursor + 1), {"kept": jnp.sum(mask)}
 
-    result = fit(step=masks, remainder="pad")
+
+@pytest.mark.parametrize("step", [masks, lambda state, batch, mask=None: masks(state, batch, mask)])
+def test_a_plain_function_that_takes_a_mask_gets_it(step):
+    result = fit(step=step, remainder="pad")
     assert result.history["kept"].tolist() == [4, 4, 3] * 2
 
 
