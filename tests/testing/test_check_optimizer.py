@@ -297,6 +297,80 @@ BROKEN = {
 }
 
 
+def starts_itself(g, state, params=None):
+    """Decays, and leaves zero by itself."""
+    updates, state = GOOD.update(g, state, params)
+    at_zero = lambda p: jnp.all(p == 0) & jnp.all(jnp.array([jnp.all(x == 0) for x in jax.tree.leaves(g)]))
+    return jax.tree.map(lambda u, p: u + jnp.where(at_zero(p), 0.25, -0.01 * p).astype(u.dtype), updates, params), state
+
+
+def spoils_its_memory(g, state, params=None):
+    """Leaves out the step with NaN, and keeps the NaN for all entries of all leaves."""
+    updates, new = GOOD.update(g, state, params)
+    total = sum((jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(g)), jnp.float32(0))
+    updates = jax.tree.map(lambda u: jnp.where(jnp.isfinite(total), u, 0).astype(u.dtype), updates)
+    return updates, jax.tree.map(lambda x: x + (0 * total).astype(x.dtype), new)
+
+
+@jl.gradient_transformation
+def shaped_by_a_number(rate: NonNegative = 0.1, parts: bool = True):
+    many = isinstance(rate, float) and rate < 0.1
+
+    def update(updates, state, params=None, **extra):
+        return jl.tree.map_leaves(lambda g: -0.1 * g, updates, params=params), state
+
+    return lambda params: (jnp.zeros(()),) * (1 + many) if parts else jnp.zeros(1 + many), update
+
+
+OTHERWISE = [
+    (
+        "zero_gradients_move_nothing",
+        around(starts_itself),
+        "with zero parameters, at zero gradients, the update .* is 0.25",
+    ),
+    (
+        "nan_gradients_stay_where_they_are",
+        around(spoils_its_memory),
+        "after a step with nan that was left out, .* is nan",
+    ),
+    ("half_precision_is_calculated_in_float32", stateless(lambda g: -(g + 3 - 3)), "calculated in float32"),
+    ("complex_parameters_are_pairs_of_real_ones", stateless(lambda g: -abs(g)), "the update of complex64.* is float32"),
+    ("long_runs_go_on", counting(lambda g, c: -g * (1 + c % 2)), "and at the next count"),
+    ("long_runs_go_on", counting(lambda g, c: -g * (c < 10**6)), "after a billion updates, the update .* is 0"),
+    ("new_numbers_compile_nothing", shaped_by_a_number(), "the structure of the state is another"),
+    ("new_numbers_compile_nothing", shaped_by_a_number(parts=False), "were traced 2 times"),
+]
+"""The same properties, broken in the other ways that the check tells apart."""
+
+
+@pytest.mark.parametrize("number", range(len(OTHERWISE)), ids=lambda i: f"{OTHERWISE[i][0]}-{i}")
+def test_an_optimizer_broken_otherwise_fails(number):
+    name, tx, message = OTHERWISE[number]
+    (row,) = check_optimizer(tx, only=[name]).rows
+    assert row.outcome == "failed", row
+    assert re.search(message, row.message), row.message
+
+
+def test_errors_that_do_not_name_the_hyperparameter_fail(monkeypatch):
+    def nameless(owner, name, value, allowed):
+        _checks.require(not isinstance(value, str) and value >= 0, "wrong number")
+
+    monkeypatch.setattr(_checks, "number", nameless)
+    (row,) = check_optimizer(jl.sgd(0.1), only=["hyperparameters_are_checked"]).rows
+    assert "learning_rate=nan raised ValueError: wrong number; expected that it names learning_rate" in row.message
+
+
+def test_complex_parameters_may_be_refused():
+    def real_only(g):
+        if jnp.iscomplexobj(g):
+            raise TypeError("complex parameters are not for me")
+        return -g
+
+    (row,) = check_optimizer(stateless(real_only), only=["complex_parameters_are_pairs_of_real_ones"]).rows
+    assert row.outcome == "not applicable"
+    assert "complex parameters are refused: TypeError: complex parameters are not for me" in row.message
+
+
 def test_each_property_is_broken_here():
     assert {*BROKEN, "hyperparameters_are_checked"} == {*PROPERTIES}
 
