@@ -284,7 +284,8 @@ class DevicePlan:
             return function(*args)
         inside = jax.sharding.auto_axes(function, axes=self.axis, out_sharding=shardings)
         try:
-            return jax.jit(inside)(*args)  # Not compiled it would take no arrays that are not on the mesh yet.
+            with jax.disable_jit(False):  # Not compiled it would take no arrays that are not on the mesh yet.
+                return jax.jit(inside)(*args)
         except Exception as error:
             _device_checks.note_auto_inside(error, self.axis)
             raise
