@@ -137,6 +137,10 @@ def test_constants_are_listed_when_asked_for():
     assert "adam.b1 = 0.9" in listed
     assert "adam.eps = 1e-06" in listed
     assert "learning_rate" not in listed
+    several = jl.plot({"a": tx, "b": jl.lion(RATE, b1=0.8)}, constants=True).get_supxlabel()
+    assert "adam.b1 = 0.9" in several
+    assert "lion.b1 = 0.8" in several
+    assert jl.plot(RATE, constants=True).get_supxlabel() == ""
 
 
 def test_on_given_axes():

@@ -1,6 +1,6 @@
 """Half-precision parameters that lose nothing: master weights, split master weights, Kahan, stochastic rounding."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -498,6 +498,27 @@ def test_moments_of_any_optimizer(inner, dtype):
     assert jax.tree.map(lambda u: u.dtype, updates) == jax.tree.map(lambda p: p.dtype, params)
     for u, e in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(wide(u), wide(e), rtol=0.05, atol=3e-3)
+
+
+class PostponedState(NamedTuple):
+    """As under ``from __future__ import annotations``: ``nu`` is said to be one array, ``mu`` a tree of them."""
+
+    mu: "Any"
+    nu: "jax.Array | np.ndarray"
+
+
+class UnreadableState(NamedTuple):
+    """With a type that only a type checker knows, all that is known is that ``nu`` may be a tree."""
+
+    mu: "OnlyForCheckers"  # noqa: F821
+    nu: "OnlyForCheckers"  # noqa: F821
+
+
+@pytest.mark.parametrize(("kind", "nu"), [(PostponedState, jnp.float32), (UnreadableState, jnp.bfloat16)])
+def test_annotations_may_be_text(kind, nu):
+    inner = optax.GradientTransformation(lambda params: kind(params, params), lambda g, s, p=None: (g, s))
+    state = jl.moment_dtypes(inner, {"mu": jnp.bfloat16, "nu": jnp.bfloat16}).init(jnp.ones(3)).inner
+    assert (state.mu.dtype, state.nu.dtype) == (jnp.bfloat16, nu)
 
 
 def test_moments_by_name():
