@@ -33,8 +33,8 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-def methods(space: type) -> list[tuple[str, Any]]:
-    own = [(name, getattr(space, name)) for cls in space.__mro__ if ours(cls) for name in vars(cls)]
+def methods(kind: type) -> list[tuple[str, Any]]:
+    own = [(name, getattr(kind, name)) for cls in kind.__mro__ if ours(cls) for name in vars(cls)]
     return sorted({name: value for name, value in own if not name.startswith("_") and callable(value)}.items())
 
 
@@ -56,7 +56,7 @@ def lines() -> list[str]:
                 continue
             found[id(value)] = [f"{prefix}.{name}{arguments(value)}"]
             if inspect.isclass(value):
-                found[id(value)] += [f"{prefix}.{name}.{method}{arguments(value)}" for method, value in methods(value)]
+                found[id(value)] += [f"{prefix}.{name}.{method}{arguments(it)}" for method, it in methods(value)]
     return sorted(line for each in found.values() for line in each)
 
 

@@ -47,10 +47,14 @@ class MomoAdamState(NamedTuple):
     count: jax.Array
 
 
+def admitted(g: jax.Array, taken: jax.Array) -> jax.Array:
+    return numerics.squarable(jnp.where(taken > 0, g, 0))
+
+
 def moments_rule(
     g: jax.Array, m: jax.Array, v: jax.Array, b1: jax.Array, b2: jax.Array, taken: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    g = numerics.squarable(jnp.where(taken > 0, g, 0))
+    g = admitted(g, taken)
     return g, b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
 
 
@@ -59,7 +63,7 @@ def direction(m: jax.Array, v: jax.Array, eps: jax.Array, correction2: jax.Array
 
 
 def products_rule(g: jax.Array, m: jax.Array, p: jax.Array, taken: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return numerics.dot(numerics.squarable(jnp.where(taken > 0, g, 0)), p), numerics.dot(m, p)
+    return numerics.dot(admitted(g, taken), p), numerics.dot(m, p)
 
 
 def square_rule(m: jax.Array, v: jax.Array, eps: jax.Array, correction2: jax.Array) -> jax.Array:

@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 import warnings
 import zlib
@@ -26,8 +25,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE)]
 
+import which_tests  # noqa: E402
+from which_tests import CACHE  # noqa: E402
+
 # What a mutant does not change is compiled once, by the controls, and not again for each: Python's and XLA's programs.
-CACHE = Path(tempfile.gettempdir()) / "jaxopt_lessons_mutation"
 sys.dont_write_bytecode, sys.pycache_prefix = False, str(CACHE / "python")
 os.environ |= {
     "JAX_COMPILATION_CACHE_DIR": str(CACHE / "xla"),
@@ -39,12 +40,12 @@ import hypothesis  # noqa: E402, F401
 import jax  # noqa: E402, F401
 import optax  # noqa: E402, F401
 import pytest  # noqa: E402
-import which_tests  # noqa: E402
 from mutants import Mutant, files, mutants_of  # noqa: E402
 
 CONTROLS = [(f"jaxopt_lessons.{name}", 1) for name in ("optimizers.sign", "schedules.linear", "train.shuffle")]
 """Modules and rounds of tests that must pass without any change, or everything would seem to be noticed."""
 
+NO_ROUND = 7  # none of pytest's exit codes
 SURVIVED, TIMED_OUT, NO_CHANGE = "survived", "timed out", "no change"
 
 
@@ -93,14 +94,15 @@ def in_a_child(function, timeout: float) -> int | None:
 
 
 def asked(module: str, source: str | None, which: int) -> int:
-    """In a child: the status of one round of tests with the changed module; 7 if there is no such round."""
+    """In a child: the status of one round of tests with the changed module, or that there is no such round."""
     if source is not None:
         sys.meta_path.insert(0, Changed(module, source))
     rounds = which_tests.rounds(module)
     if which >= len(rounds):
-        return 7
-    status = which_tests.run(rounds[which], module) if rounds[which].files else 5
-    return 0 if status == 5 else status
+        return NO_ROUND
+    nothing = pytest.ExitCode.NO_TESTS_COLLECTED
+    status = which_tests.run(rounds[which], module) if rounds[which].files else nothing
+    return 0 if status == nothing else int(status)
 
 
 def fate(mutant: Mutant, timeout: float) -> str:
@@ -112,7 +114,7 @@ def fate(mutant: Mutant, timeout: float) -> str:
         status = in_a_child(lambda which=which: asked(mutant.module, source, which), timeout)
         if status is None:
             return TIMED_OUT
-        if status == 7:
+        if status == NO_ROUND:
             return SURVIVED
         if status == pytest.ExitCode.USAGE_ERROR:
             raise RuntimeError(f"{mutant.module}: pytest refuses the arguments of round {which}")
@@ -163,7 +165,7 @@ def main() -> int:
     controls = [(module, which) for module in modules for which in range(3)] if options.check else CONTROLS
     for module, which in controls:
         status = in_a_child(lambda module=module, which=which: asked(module, None, which), options.timeout)
-        if status not in (0, 7):
+        if status not in (0, NO_ROUND):
             print(f"{module}: the tests of round {which} fail without any change (status {status})")
             return 1
 

@@ -1,4 +1,4 @@
-"""Which tests are asked about a change of which file: those of its rows in the tables first, then all that name it."""
+"""Which tests are asked about a change of which file, round by round: see ``rounds``."""
 
 import functools
 import inspect
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 TESTS = Path(__file__).parents[1]
-TIMES = Path(tempfile.gettempdir()) / "jaxopt_lessons_times.jsonl"
+CACHE = Path(tempfile.gettempdir()) / "jaxopt_lessons_mutation"
+TIMES = CACHE / "times.jsonl"
 USUAL = 0.3  # seconds, of a test that has no time yet
 NUMBERS = ["test_numbers.py", "state_formats/test_state_formats.py", "test_contract.py"]
 ARGUMENTS = ["bad_inputs/test_bad_hyperparameters.py", "bad_inputs/test_bad_schedules.py"]
@@ -61,6 +62,10 @@ def taken_from(module: str) -> set[str]:
     return {name.strip() for line in lines for name in line.split(",")}
 
 
+def one_of(words: set[str]) -> re.Pattern[str]:
+    return re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
+
+
 class Everything:
     """Keeps all tests."""
 
@@ -93,30 +98,32 @@ class QuickestFirst:
     have written down; and writes down what it sees."""
 
     def __init__(self, module: str):
-        self.module = module
+        self.module, self.seconds, self.noticed = module, {}, set()
+        for line in TIMES.read_text().splitlines() if TIMES.exists() else []:
+            module, test, duration, failed = json.loads(line)
+            self.seconds[test] = duration
+            if failed and module == self.module:
+                self.noticed.add(test)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list) -> None:
-        seconds, noticed = {}, set()
-        for line in TIMES.read_text().splitlines() if TIMES.exists() else []:
-            module, test, duration, failed = json.loads(line)
-            seconds[test] = duration
-            if failed and module == self.module:
-                noticed.add(test)
-        items.sort(key=lambda item: (item.nodeid not in noticed, seconds.get(item.nodeid, USUAL)))  # a stable sort
+        # A stable sort.
+        items.sort(key=lambda item: (item.nodeid not in self.noticed, self.seconds.get(item.nodeid, USUAL)))
 
     def pytest_runtest_logreport(self, report) -> None:
-        if report.when == "call" or report.failed:
+        known = self.noticed if report.failed else self.seconds
+        if (report.when == "call" or report.failed) and report.nodeid not in known:
+            TIMES.parent.mkdir(parents=True, exist_ok=True)
             with TIMES.open("a") as times:
                 line = [self.module, report.nodeid, round(report.duration, 2), report.failed]
                 times.write(json.dumps(line) + "\n")
 
 
 class Naming:
-    """Keeps the tests with one of these words in their source or name, of files that have it."""
+    """Keeps the tests with one of these words in their source or name."""
 
     def __init__(self, words: set[str]):
-        self.pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
+        self.pattern = one_of(words)
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         items[:] = [item for item in items if self.names(item)]
@@ -174,7 +181,8 @@ def rounds(module: str) -> list[Round]:
 
 
 def naming(words: set[str]) -> list[str]:
-    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words)))})\b")
+    """The files with one of these words, but for those of training."""
+    pattern = one_of(words)
     return [file for file, text in texts().items() if pattern.search(text) and not file.startswith("train/")]
 
 

@@ -113,6 +113,13 @@ def test_a_step_of_ones_own_works_under_a_plan():
     assert_near(fit(DATA, state=state, step=descend, plan=make_plan(zero=0)).state.params, one.state.params, 1e-5)
 
 
+def test_a_plan_works_where_compilation_is_switched_off():
+    step, state = jl.make_step(example_loss, jl.sgd(0.1)), jl.init_state(network(hidden=64), jl.sgd(0.1))
+    with jax.disable_jit():
+        found = fit(DATA, state=state, step=step, plan=make_plan(zero=0), epochs=1)
+    assert_near(found.state.params, fit(DATA, state=state, step=step, epochs=1).state.params, 1e-5)
+
+
 def test_a_batch_that_the_devices_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="12 examples|batch_size=12|12.*8"):
         fit(DATA, batch_size=12, plan=make_plan())
