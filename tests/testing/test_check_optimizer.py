@@ -114,6 +114,32 @@ def gives_up(limit):
     return lambda params: (GOOD.init(params), jnp.zeros((), jnp.int32)), update
 
 
+def stops(limit):
+    """Leaves out steps with NaN, and after ``limit`` of them every step."""
+
+    def update(g, state, params=None):
+        inner, bad = state
+        bad = jnp.where(jl.tree.all_finite(g), bad, bad + 1)
+        updates, new = GOOD.update(g, inner, params)
+        take = jl.tree.all_finite(g) & (bad < limit)
+        chosen = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, inner)
+        return jax.tree.map(lambda u: jnp.where(take, u, jnp.zeros_like(u)), updates), (chosen, bad)
+
+    return lambda params: (GOOD.init(params), jnp.zeros((), jnp.int32)), update
+
+
+def refuses_none(g, state, params=None):
+    if any(leaf is None for leaf in g.values()):
+        raise ValueError("None has no dtype")
+    return GOOD.update(g, state, params)
+
+
+def in_a_list(g, state, params=None):
+    """Whose updates of no leaves are a list."""
+    updates, state = GOOD.update(g, state, params)
+    return updates if jax.tree.leaves(updates) else [updates], state
+
+
 @jax.custom_batching.custom_vmap
 def not_batched(x):
     return x
@@ -266,7 +292,7 @@ BROKEN = {
     ),
     "nan_gradients_stay_where_they_are": (stateless(lambda g: -jnp.nan_to_num(g, nan=1.0)), "what is wrong is hidden"),
     "infinite_gradients_stay_where_they_are": (stateless(lambda g: -jnp.clip(g, -1, 1)), "what is wrong is hidden"),
-    "nan_steps_that_are_left_out_stay_out": (gives_up(3), f"after thirty steps with NaN, .*{NAN}"),
+    "nan_steps_that_are_left_out_stay_out": (gives_up(3), f"after thirty steps with NaN that were left out, .*{NAN}"),
     "leaves_move_the_same_way": (changed_updates(first_is_raw), "'dense/kernel' goes against .* 'dense/bias' along it"),
     "jit_equals_eager": (
         stateless(lambda g: -g * (2 if isinstance(g, jax.core.Tracer) else 1)),
@@ -333,6 +359,13 @@ OTHERWISE = [
         around(spoils_its_memory),
         "after a step with nan that was left out, .* is nan",
     ),
+    (
+        "nan_steps_that_are_left_out_stay_out",
+        around(*stops(3)[::-1]),
+        r"after thirty steps with NaN that were left out, the update at .* is 0 for 500 ordinary gradients",
+    ),
+    ("untrained_leaves_are_left_alone", around(refuses_none), "raised ValueError: None has no dtype; expected no update"),
+    ("empty_trees", around(in_a_list), r"the updates of the parameters \{\} are \[\{\}\]"),
     ("half_precision_is_calculated_in_float32", stateless(lambda g: -(g + 3 - 3)), "calculated in float32"),
     ("complex_parameters_are_pairs_of_real_ones", stateless(lambda g: -abs(g)), "the update of complex64.* is float32"),
     ("long_runs_go_on", counting(lambda g, c: -g * (1 + c % 2)), "and at the next count"),
@@ -358,6 +391,33 @@ def test_errors_that_do_not_name_the_hyperparameter_fail(monkeypatch):
     monkeypatch.setattr(_checks, "number", nameless)
     (row,) = check_optimizer(jl.sgd(0.1), only=["hyperparameters_are_checked"]).rows
     assert "learning_rate=nan raised ValueError: wrong number; expected that it names learning_rate" in row.message
+
+
+def test_the_only_leaf_has_no_name():
+    (row,) = check_optimizer(GOOD, params=jnp.ones(3), only=["errors_name_the_leaf"]).rows
+    assert row.outcome == "passed", row
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "message"),
+    [
+        ("__eq__", lambda self, other: True, "with 0.3 in the place of 0.1 it is equal"),
+        ("__repr__", lambda self: "an optimizer", "it prints as an optimizer; expected the call of sgd"),
+    ],
+)
+def test_values_that_compare_or_print_wrongly_fail(monkeypatch, method, wrong, message):
+    monkeypatch.setattr(jl.GradientTransformation, method, wrong)
+    (row,) = check_optimizer(jl.sgd(0.1), only=["prints_and_compares"]).rows
+    assert (row.outcome, row.message[: len(message)]) == ("failed", message)
+
+
+def test_functions_are_found_in_what_a_factory_is_given():
+    """By name, as pickle does: in tuples, in dicts, in optimizers inside."""
+    in_dict = jl.partition({"a": jl.sgd(lambda count: 0.1)}, "a")
+    for tx in (in_dict, jl.chain(jl.clip(1.0), in_dict)):
+        (row,) = check_optimizer(tx, only=["pickles"]).rows
+        assert row.outcome == "not applicable"
+        assert row.message.endswith("<lambda> is not at the top of a module.")
 
 
 def test_complex_parameters_may_be_refused():
