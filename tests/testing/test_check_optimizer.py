@@ -364,7 +364,7 @@ OTHERWISE = [
         around(*stops(3)[::-1]),
         r"after thirty steps with NaN that were left out, the update at .* is 0 for 500 ordinary gradients",
     ),
-    ("untrained_leaves_are_left_alone", around(refuses_none), "raised ValueError: None has no dtype; expected no update"),
+    ("untrained_leaves_are_left_alone", around(refuses_none), "None has no dtype; expected no update, or an error"),
     ("empty_trees", around(in_a_list), r"the updates of the parameters \{\} are \[\{\}\]"),
     ("half_precision_is_calculated_in_float32", stateless(lambda g: -(g + 3 - 3)), "calculated in float32"),
     ("complex_parameters_are_pairs_of_real_ones", stateless(lambda g: -abs(g)), "the update of complex64.* is float32"),
