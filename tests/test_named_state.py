@@ -1,6 +1,7 @@
 """States by name: out and in again, from one chain to another, from optax to here."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -156,10 +157,40 @@ def test_injected_hyperparameters_stay_behind():
     assert int(converted[0].count) == int(converted[2].count) == 2
 
 
+def test_a_schedule_of_another_hyperparameter_is_told_the_count():
+    ours, theirs = jl.adam(0.1, b1=SCHEDULE), optax.inject_hyperparams(optax.adam)(0.1, b1=SCHEDULE)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        _, state = steps(theirs.update, theirs.init(PARAMS), 0, 3)
+        expected, _ = steps(theirs.update, state, 3, 3)
+        converted = jl.convert_state(ours, PARAMS, state, count=3)
+        actual, _ = steps(ours.update, converted, 3, 3)
+    assert_close(actual, expected, rtol=2e-5, atol=2e-6)
+
+
+def test_what_a_record_has_more_would_be_lost():
+    class ScaleByAdamState(NamedTuple):
+        count: jax.Array
+        mu: dict
+        nu: dict
+        nu_max: dict
+
+    ScaleByAdamState.__module__ = "optax.of_another_version"
+    adam = jl.scale_by_adam()
+    state = ScaleByAdamState(jnp.int32(3), PARAMS, PARAMS, PARAMS)
+    with pytest.raises(jl.InputError, match=r"ScaleByAdamState.nu_max would be lost"):
+        jl.convert_state(adam, PARAMS, state)
+    assert int(jl.convert_state(adam, PARAMS, state._replace(nu_max={})).count) == 3
+
+
+SCHEDULED = jl.sgd(SCHEDULE, 0.9)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "message"),
     [
-        (jl.sgd(SCHEDULE, 0.9), optax.sgd(0.1, 0.9), "pass count="),
+        (SCHEDULED, optax.sgd(0.1, 0.9), "pass count="),
+        (jl.chain(jl.clip(1.0), SCHEDULED), optax.sgd(0.1, 0.9), "pass count="),
+        (jl.partition({"a": SCHEDULED}, "a"), optax.sgd(0.1, 0.9), "pass count="),
         (jl.sgd(0.1, 0.9), optax.adam(0.1), "no TraceState at its place: there is ScaleByAdamState"),
         (jl.sgd(0.1), optax.adam(0.1), "ScaleByAdamState would be lost"),
         (jl.chain(jl.adam(0.1), jl.trace(0.9)), optax.adam(0.1), "no TraceState at its place: there is nothing left"),

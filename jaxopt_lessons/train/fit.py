@@ -162,10 +162,10 @@ def fit(
 
     with compilation.count() as compiled, interrupts.caught() as interrupt:
         try:
-            run.saves(lambda: snapshot(run, watch, train.position, facts))
             watch.begin(run)
             if resume:
                 train.position = go_on(run, watch, facts)
+            run.saves(lambda: snapshot(run, watch, train.position, facts))
             train.bar = make_progress(progress, None if run.end is None else run.end - start, run.cursor - start)
             train.go(length, interrupt)
             watch.end(run)

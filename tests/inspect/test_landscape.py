@@ -320,8 +320,8 @@ TWO = np.ones(2, np.float32)
 EYE = np.eye(2, dtype=np.float32)
 
 
-def straight():
-    step = jl.make_step(square, jl.sgd(0.1))
+def straight(rate=0.1):
+    step = jl.make_step(square, jl.sgd(rate))
     return jl.inspect.trajectory(step, jl.init_state(TWO, step), steps=3)
 
 
@@ -397,6 +397,11 @@ def straight():
             lambda: landscape(square, np.ones(3), directions=straight()),
             jl.InputError,
             "the trajectory has float32[4,2] and",
+        ),
+        (
+            lambda: landscape(square, TWO, directions=straight(1e30)),
+            jl.InputError,
+            "landscape: some points of the trajectory are infinite or NaN.",
         ),
         (lambda: landscape(square, TWO, extent=0), ValueError, "landscape: extent must be a finite number in (0, inf)"),
         (lambda: landscape(square, TWO, extent=(-1, 1)), TypeError, "extent must be a number, or two pairs"),

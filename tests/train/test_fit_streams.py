@@ -72,6 +72,12 @@ def test_no_epoch_is_begun_that_is_not_asked_for():
     assert opened == [0, 1]
 
 
+def test_the_function_may_be_built_in():
+    """One that does not tell its arguments."""
+    epochs = [list(batches()), list(batches())[::-1]]
+    assert_same(fit(epochs.__getitem__, epochs=2).state, fit(lambda epoch: epochs[epoch], epochs=2).state)
+
+
 def test_a_stream_is_cut_where_observers_look_into_few_lengths(monkeypatch):
     lengths = []
     run = Compiled.run_given

@@ -106,6 +106,18 @@ def test_rows_and_steps_must_be_as_many(values):
         jl.History().append({"loss": values}, [1, 2], 0)
 
 
+def test_columns_that_were_added_together_come_together():
+    history = filled()
+    with pytest.raises(ValueError, match="^history: weight come without 'loss', which has the same rows"):
+        history.append({"weight": [4.0]}, [7], 3)
+
+
+def test_pandas_is_asked_for(uninstalled):
+    uninstalled("pandas")
+    with pytest.raises(ImportError, match="^History.to_pandas needs pandas: pip install pandas$"):
+        filled().to_pandas()
+
+
 def test_weights_are_those_of_the_rows():
     history = filled()
     history.append({"m": [1.0, 2.0]}, [1, 2], 0)

@@ -14,14 +14,6 @@ STATE = jl.init_state(network(), STEP, key=3)
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
-@pytest.fixture(autouse=True)
-def _as_in_a_terminal():
-    """SIGINT is ignored in what a script starts in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def fit(*observers, steps=300):
     return jl.fit(STEP, STATE, DATA, batch_size=4, steps=steps, observers=observers)
 

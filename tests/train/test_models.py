@@ -456,3 +456,12 @@ def test_low_rank_adaptation_of_an_nnx_module():
     merged = loss_fn.merge(out.state.params, out.state.model_state)
     assert_near(arrays_of(merged), arrays_of(model), 1e-5)
     assert distance(out.state.params, params) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("package", "as_loss"), [("flax", jl.nnx_loss), ("equinox", jl.equinox_loss)], ids=["flax", "equinox"]
+)
+def test_packages_are_asked_for(uninstalled, package, as_loss):
+    uninstalled(package)
+    with pytest.raises(ImportError, match=f"^{as_loss.__name__} needs {package}: pip install {package}$"):
+        as_loss(None, module_loss)

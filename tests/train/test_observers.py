@@ -257,6 +257,15 @@ def test_an_error_of_a_stream_comes_out_with_the_state(at):
     assert any(frame.name == "batches" for frame in raised.traceback)
 
 
+def test_there_is_nothing_to_save_before_the_run_begins():
+    class Early(Notes):
+        def begin(self, run):
+            run.snapshot()
+
+    with pytest.raises(AttributeError, match="^run.snapshot: the run has not begun"):
+        fit(Early([]))
+
+
 def test_an_error_of_begin_comes_before_any_step():
     class Bad(jl.Observer):
         def begin(self, run):

@@ -16,6 +16,7 @@ from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.lanes import FEW_LANES, layout_of
 from jaxopt_lessons.train.search_space import space_points
 from jaxopt_lessons.train.sweep import trace
+from jaxopt_lessons.train.sweep_result import Table
 
 BATCHES = jl.minibatches(regression(11), 4, remainder="wrap")
 STEP = jl.make_step(noisy_loss, jl.adam(0.1))
@@ -419,3 +420,7 @@ def test_a_function_that_cannot_be_kept():
 
     with pytest.raises(TypeError, match="^sweep: run must be hashable, as functions are"):
         jl.sweep(Unhashable(), {"a": [1.0]})
+
+
+def test_a_table_without_rows_is_printed_too():
+    assert str(Table()) == "(no rows)"

@@ -95,5 +95,11 @@ def test_bad_measurements_are_named():
         jl.snapshot("norm", jl.global_norm).update(PARAMS["a"], jl.SnapshotState({"other": jnp.zeros(())}))
     with pytest.raises(TypeError, match="monitor: measures must map"):
         jl.monitor(jl.global_norm)
+    for wrong in ("norm", 3, (jl.global_norm,), (jl.global_norm, None)):
+        with pytest.raises(TypeError, match=r"monitor: measures\['a'\] must be a function, or a pair .* got"):
+            jl.monitor({"a": wrong})
+    remembering = jl.monitor({"norm": jl.measure_with_ema(jl.global_norm, 0.5)})
+    with pytest.raises(jl.InputError, match=r"monitor: .*names .*'norm'.*"):
+        remembering.update(PARAMS["a"], tx.init(PARAMS["a"]))
     with pytest.raises(ValueError, match=r"measure_with_ema: decay must be .* got 1.5"):
         jl.measure_with_ema(jl.global_norm, 1.5)
