@@ -1,7 +1,7 @@
 """Which leaf is which: masks, labels and the names of leaves, and trees of some of the leaves."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -128,7 +128,15 @@ def _as_bool(chosen: Any) -> bool:
     return bool(chosen)
 
 
+def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """The arguments of a function, None for something built in that does not tell."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
+
+
 def required_arguments(function: Callable[..., Any]) -> int:
-    """How many positional arguments a function has that no default stands in for."""
-    parameters = inspect.signature(function).parameters.values()
+    """How many positional arguments a function has that no default stands in for; 0 if it does not tell."""
+    parameters = (signature_of(function) or {}).values()
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _training_checks
+from jaxopt_lessons._labels import signature_of
 from jaxopt_lessons.train import compilation
 from jaxopt_lessons.train.batches import Batches, minibatches
 from jaxopt_lessons.train.chunks import pieces
 from jaxopt_lessons.train.host_batches import HostBatches
 from jaxopt_lessons.train.kept import kept
-from jaxopt_lessons.train.objective import LossFunction, Weighted, signature_of
+from jaxopt_lessons.train.objective import LossFunction, Weighted
 from jaxopt_lessons.train.policy import Policy, as_policy
 from jaxopt_lessons.train.step import Step
 from jaxopt_lessons.types import Params, PyTree

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lessons import _leaf, _training_checks, _tree_checks, tree
+from jaxopt_lessons._labels import signature_of
 from jaxopt_lessons.train.micro_batches import sum_over_parts
 from jaxopt_lessons.train.policy import Policy, scaled, unscaled
 from jaxopt_lessons.types import Params, PyTree
@@ -256,11 +257,3 @@ def call_loss(function: Callable[..., Any], *arguments: Any, key: jax.Array | No
         return function(*arguments, key=key)
     with_key = tree.required_arguments(function) > len(arguments)
     return function(*arguments, key) if with_key else function(*arguments)
-
-
-def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """The arguments of a function, None for something built in that does not tell."""
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return None

@@ -10,7 +10,6 @@ counters and its schedules see one batch and one gradient. The precision of the 
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeAlias
 
@@ -18,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lessons import _checks, _training_checks, hyperparameters, numerics, tree
+from jaxopt_lessons._labels import signature_of
 from jaxopt_lessons._value import Value, value_factory
 from jaxopt_lessons.core import GradientTransformation, Transformation, apply_updates
-from jaxopt_lessons.train.objective import InParts, LossFunction, WholeBatch, signature_of
+from jaxopt_lessons.train.objective import InParts, LossFunction, WholeBatch
 from jaxopt_lessons.train.policy import Policy, as_policy, init_scale, step_or_overflow
 from jaxopt_lessons.train.state import TrainState
 from jaxopt_lessons.types import Convert, Params, PyTree
@@ -276,7 +276,7 @@ def _measured_norms(names: Sequence[str], grads: Params, updates: Params, params
 @step_factory
 def step_of(function: Callable[..., Any]) -> Any:
     """A step from a plain function ``(state, batch, mask) -> (state, metrics)``, or without the mask."""
-    masked = tree.required_arguments(function) > 2 or "mask" in inspect.signature(function).parameters
+    masked = tree.required_arguments(function) > 2 or "mask" in (signature_of(function) or {})
 
     def step(state: TrainState, batch: PyTree, mask: jax.Array | None) -> Any:
         if mask is not None and not masked:

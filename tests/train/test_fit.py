@@ -121,6 +121,10 @@ def test_the_length_of_chunks_changes_nothing(remainder):
         assert_same(history_of(cut), history_of(whole))
 
 
+def test_a_loop_of_a_given_length():
+    assert_same(fit(loop="scan", chunk_steps=2).state, fit(loop="scan").state)
+
+
 def test_steps_that_are_no_loop_are_the_same_run():
     """To rounding: XLA may fuse a step differently outside of a loop."""
     assert_near(fit(loop="steps").state, fit(loop="scan").state)

@@ -270,6 +270,8 @@ def test_a_plain_function_can_be_guarded():
     state = jl.init_state(network(), inside)
     state = state._replace(extras=step.init_extras(state.params))
     assert run(step, [GOOD, BAD_GRADIENT], state)[1]["skipped"].tolist() == [0, 1]
+    unweighted = jl.with_guard(lambda state, batch: (inside(state, batch)[0], {}))
+    assert sorted(run(unweighted, [BAD_GRADIENT], state)[1]) == ["skipped"]
     with pytest.raises(AttributeError, match="the step was not made by make_step, and tells no optimizer"):
         jl.init_state(network(), step)
 

@@ -241,6 +241,24 @@ def test_an_error_of_the_loss_in_a_later_program_comes_out_with_the_state():
     assert_same(result.state, fit(step=jl.make_step(example_loss, SGD), steps=2).state)
 
 
+def test_a_state_that_could_not_be_calculated_is_not_saved(tmp_path):
+    def host(x):
+        if x > 0:
+            raise MishapError("on the host")
+        return x
+
+    def loss(params, batch):
+        x, y, bad = batch
+        mishap = jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), jnp.max(bad))
+        return example_loss(params, (x, y)) + mishap
+
+    bad = (np.arange(11) == 9).astype(np.float32)
+    observers = [jl.Checkpoint(tmp_path, jl.Every(epochs=1))]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="on the host"):
+        fit(*observers, step=jl.make_step(loss, SGD), data=(*DATA, bad), shuffle=False, chunk_steps=1)
+    assert jl.latest_step(tmp_path) is None
+
+
 @pytest.mark.parametrize("at", [0, 1, 4])
 def test_an_error_of_a_stream_comes_out_with_the_state(at):
     def batches():

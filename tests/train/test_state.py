@@ -58,7 +58,9 @@ def test_a_key_stays_as_it_is_and_a_legacy_key_is_wrapped():
     assert_same(jl.init_state([0.0], ADAM, key=jax.random.key_data(key)).key, key)
 
 
-@pytest.mark.parametrize("key", [True, 1.0, "0", None, np.zeros(2, np.float32), np.bool_(True)])
+@pytest.mark.parametrize(
+    "key", [True, 1.0, "0", None, np.zeros(2, np.float32), np.bool_(True), jnp.zeros((2, 2), jnp.uint32)]
+)
 def test_what_is_neither_seed_nor_key_is_refused(key):
     with pytest.raises(
         TypeError, match=r"^init_state: key must be a whole number or a key made by jax.random.key; got "

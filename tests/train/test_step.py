@@ -468,10 +468,37 @@ def test_vmap_over_learning_rates_is_the_loop_over_learning_rates():
     assert_same(jax.tree.map(lambda x: x[0], together), state.params)
 
 
+class Untold:
+    """Functions that do not tell their arguments, as built-in ones may not."""
+
+    __signature__ = "unknown"
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+
+def test_a_function_need_not_tell_its_arguments():
+    """No key is given to a loss, and no mask to a step, that does not ask for it."""
+    assert_same(take_step(Untold(example_loss)), take_step(example_loss))
+    step = jl.make_step(example_loss, SGD)
+    plain = lambda state, batch: step(state, batch)
+    state = jl.init_state(network(), SGD)
+    runs = [jl.fit(one, state, BATCH, batch_size=2, epochs=1).state for one in (Untold(plain), plain)]
+    assert_same(*runs)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ((3, SGD), TypeError, "^make_step: loss_fn must be a function"),
+        (
+            (jl.make_step(example_loss, SGD), SGD),
+            TypeError,
+            "^make_step: loss_fn must be .*, a step already. Its loss function is step.loss_fn",
+        ),
         (
             (example_loss, 0.1),
             TypeError,

@@ -103,7 +103,7 @@ def test_the_last_axis_changes_fastest():
 
 def test_the_seeds_are_those_of_jax_random():
     result = jl.sweep(simple, {"a": [0.0], "n": [1]}, seeds=3)
-    assert result.seeds == [0, 1, 2]
+    assert result.seeds == [0, 1, 2] == jl.sweep(simple, {"a": [0.0], "n": [1]}, seeds=np.arange(3)).seeds
     expected = [jax.random.normal(jax.random.key(seed)) for seed in range(3)]
     np.testing.assert_allclose(result.values["loss"][0], expected)
 
@@ -402,6 +402,10 @@ def test_notes_on_errors_of_the_function():
         jl.sweep(lambda hp, key: hp["learning_rat"], SPACE)
     expected = "sweep: hp has the axes of space. Did you mean 'learning_rate'? There are: b1, learning_rate."
     assert expected in raised.value.__notes__
+
+    with pytest.raises(KeyError) as raised:
+        jl.sweep(lambda hp, key: {}["b1"], SPACE)
+    assert not any(note.startswith("sweep: ") for note in getattr(raised.value, "__notes__", []))
 
     def fitting(hp, key):
         return jl.fit(STEP, jl.init_state(network(), STEP.tx, key=key), BATCHES, steps=int(hp["b1"])).history

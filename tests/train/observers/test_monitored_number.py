@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from observer_runs import fit, script
+from observer_runs import DATA, STATE, fit, script
 
 import jaxopt_lessons as jl
 from jaxopt_lessons.train.observers import monitor
@@ -134,3 +134,12 @@ def test_a_run_in_which_nothing_was_monitored_says_so(kind):
         val=None,
         observers=[kind("val_loss"), jl.Lambda(lambda run: run.stop("enough"), every=jl.Every(steps=1))],
     )
+
+
+@pytest.mark.parametrize("observer", [jl.EarlyStopping, jl.BestWeights])
+def test_a_step_that_measures_nothing_is_watched_in_vain(observer):
+    def step(state, batch):
+        return state._replace(cursor=state.cursor + 1), {}
+
+    result = jl.fit(step, STATE, DATA, batch_size=4, epochs=2, observers=[observer("loss")])
+    assert (result.reason, int(result.state.cursor)) == ("finished", 6)
