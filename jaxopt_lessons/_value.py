@@ -239,7 +239,7 @@ class _Specification:
         if container is Mapping:
             value = _checks.milestones(owner, name, value)
             items = value.values()
-        elif container is Sequence:
+        elif container is Sequence or parameter.kind is _VARIADIC:
             value = items = _checks.sequence(owner, name, value)
         else:
             items = [value]

@@ -82,7 +82,7 @@ def grid(factory: Callable[..., Any], /, **axes: Any) -> Grid:
     members = [_member(owner, factory, point, fixed) for point in points]
     for name, choices in values.items():
         _check_axis(owner, name, choices, points, members)
-    _check_structure(owner, members, members)
+    _check_structure(owner, members)
     return Grid(jax.tree.map(_stacked, *members), points, members)
 
 
@@ -147,9 +147,9 @@ def _check_axis(owner: str, name: str, choices: list[Any], points: list[dict[str
         )
 
 
-def _check_structure(owner: str, members: Sequence[Any], others: Sequence[Any]) -> None:
+def _check_structure(owner: str, members: Sequence[Any]) -> None:
     structure = jax.tree.structure(members[0])
-    for member in others:
+    for member in members:
         if jax.tree.structure(member) != structure:
             raise TypeError(f"{owner}: {members[0]!r} and {member!r} differ in structure. Make a grid for each.")
 

@@ -97,6 +97,21 @@ def test_float64():
         assert float(lanes.tx.arguments["b2"][0]) == 0.999
 
 
+def with_momentum_if_fast(learning_rate):
+    return jl.sgd(learning_rate, 0.9 if learning_rate > 0.1 else None)
+
+
+def with_momentum_if_fast_and_steady(learning_rate, factor):
+    return jl.sgd(learning_rate, 0.9 if learning_rate * factor > 0.3 else None)
+
+
+def test_a_factory_may_take_any_keywords():
+    def any_sgd(**keywords):
+        return jl.sgd(**keywords)
+
+    assert jl.grid(any_sgd, learning_rate=[0.1, 0.2]).points == [{"learning_rate": 0.1}, {"learning_rate": 0.2}]
+
+
 ERRORS = {
     "unknown": (lambda: jl.grid(jl.adamw, learning_rte=[0.1]), TypeError, "Did you mean 'learning_rate'?"),
     "empty": (lambda: jl.grid(jl.adamw, learning_rate=[]), ValueError, "grid of adamw: learning_rate is empty"),
@@ -130,6 +145,16 @@ ERRORS = {
         lambda: jl.grid(jl.momo, lower_bound=[jl.constant_schedule(0.1)]),
         TypeError,
         "lower_bound must be a finite number, not a schedule",
+    ),
+    "a factory with ifs": (
+        lambda: jl.grid(with_momentum_if_fast, learning_rate=[0.1, 0.2]),
+        TypeError,
+        "learning_rate is no number but part of the structure",
+    ),
+    "a factory with ifs of two arguments": (
+        lambda: jl.grid(with_momentum_if_fast_and_steady, learning_rate=[0.1, 0.2], factor=[1.0, 2.0]),
+        TypeError,
+        r"sgd\(.*\) and sgd\(.*momentum=0.9\) differ in structure. Make a grid for each",
     ),
     "no optimizer": (lambda: jl.grid(lambda a: (a, a), a=[1.0]), TypeError, "must return an optimizer"),
 }

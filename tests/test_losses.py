@@ -404,6 +404,11 @@ INTEGER = "softmax_cross_entropy_with_integer_labels"
             ValueError,
             f"^{INTEGER}: .*axis",
         ),
+        (
+            lambda: losses.smooth_labels([object()], 0.1),
+            TypeError,
+            "^smooth_labels: labels must be .* real numbers",
+        ),
         (lambda: losses.smooth_labels([0.0, 1.0], -0.1), ValueError, "^smooth_labels: alpha must be .*; got -0.1"),
         (lambda: losses.smooth_labels([0.0, 1.0], 1.1), ValueError, "^smooth_labels: alpha must be .*; got 1.1"),
     ],

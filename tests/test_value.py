@@ -4,7 +4,8 @@ import copy
 import functools
 import inspect
 import pickle
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import pytest
 from cases import CASES, half
 
 import jaxopt_lessons as jl
+from jaxopt_lessons.types import NonNegative, Steps
 
 SCHEDULES = [
     jl.constant_schedule(0.1),
@@ -486,6 +488,48 @@ def test_factories_name_their_arguments():
         @jl.gradient_transformation
         def loose(**options):
             return jl.identity()
+
+
+def test_factories_have_arguments_of_every_kind():
+    @jl.gradient_transformation
+    def every(
+        first: NonNegative,
+        /,
+        second: NonNegative,
+        *rest: NonNegative,
+        order: Literal[1, 2] = 1,
+        at: Mapping[int, Steps] | None = None,
+    ):
+        assert (first, second, rest, order, at) == (1, 2, (3, 4), 2, {0: 10, 5: 20})
+        return plain_init, plain_update
+
+    tx = every(1, 2, 3, 4, order=2, at={0: 10.0, 5: 20})
+    assert jax.tree.leaves(tx) == [1, 2, 3, 4, 10, 20]
+    assert [type(step) for step in tx.arguments["at"].values()] == [int, int]
+    assert tx.init(jnp.ones(2)) == ()
+    with pytest.raises(ValueError, match=r"^every: rest must be a finite number in \[0, inf\); got -4"):
+        every(1, 2, 3, -4)
+
+
+def test_factories_return_a_pair_of_functions():
+    @jl.gradient_transformation
+    def nothing():
+        return 3
+
+    with pytest.raises(TypeError, match="^nothing: what it returns must be .*; got 3 of type int"):
+        nothing().init(jnp.ones(2))
+
+
+def test_values_with_traced_numbers_are_compared_by_the_tracers():
+    @jax.jit
+    def traced(rate, other):
+        first, again = jl.sgd(rate), jl.sgd(rate)
+        assert first == again
+        assert hash(first) == hash(again)
+        assert first != jl.sgd(other)
+        return rate
+
+    traced(0.1, 0.1)
 
 
 @pytest.mark.parametrize("bad", ["int8", jnp.int32, "flot", 3, bool], ids=str)

@@ -151,8 +151,13 @@ def test_other_containers_are_named(case: Case, expected, got, run):
             collections.OrderedDict(a=A, b=B),
             "At the top updates has PyTreeDef(CustomNode(OrderedDict[('b', 'a')], [*, *])) and params has PyTreeDef(",
         ),
+        (
+            {"w": A, "e": {}},
+            {"w": A, "f": {}},
+            "PyTreeDef({'e': *, 'w': *}) and params has PyTreeDef({'f': *, ",
+        ),
     ],
-    ids=["at the top", "empty", "None", "of another length", "a leaf too few first", "order"],
+    ids=["at the top", "empty", "None", "of another length", "a leaf too few first", "order", "names of empty ones"],
 )
 def test_the_first_difference_is_named(wrong, right, message):
     with pytest.raises(jl.InputError) as error:

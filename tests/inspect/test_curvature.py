@@ -446,6 +446,8 @@ def test_it_is_one_readable_line():
     assert f"{found.negative_share:.1%} +- {found.negative_share_error:.1%}" in text
     assert text.endswith("18 Ritz values)")
     assert len(text) < 140
+    exact = repr(curvature(lambda w, batch: jnp.sum(w**2), jnp.ones(3)))
+    assert exact == "Curvature(sharpness=2, smallest=2, negative=0.0%, trace=6, 3 eigenvalues)"
 
 
 def test_plot():

@@ -273,6 +273,7 @@ def test_a_mask_that_fits_no_tree_but_the_flat_one():
             100,
             "sgd.learning_rate takes 100 updates and is cut",
         ),
+        (jl.MultiSteps(jl.sgd(jl.linear_schedule(1.0, 0.0, 100)), lambda count: 4), 100, None),  # how many is not known
         (jl.sgd(jl.exponential_decay(1.0, 10, 0.5)), 5, None),
         (jl.sgd(lambda count: 0.1), 5, None),
     ],

@@ -609,3 +609,13 @@ def test_the_name_of_a_parameter_is_not_that_of_a_moment():
     assert (only_nu.mu["nu"].dtype, only_nu.nu["nu"].dtype) == (jnp.float32, jnp.bfloat16)
     with pytest.raises(jl.InputError, match="trace"):
         jl.moment_dtypes(jl.adam(0.1), {"trace": jnp.bfloat16}).init({"trace": jnp.ones(4)})
+
+
+@pytest.mark.parametrize("wrapper", [jl.kahan, jl.split_master_weights], ids=["kahan", "split"])
+def test_a_state_of_other_parameters_is_refused(wrapper):
+    tx = wrapper(jl.sgd(0.1))
+    state, others = tx.init({"a": jnp.ones(2, jnp.bfloat16)}), {"b": jnp.ones(2, jnp.bfloat16)}
+    with pytest.raises(jl.InputError, match=f"^{tx.name}: updates and state differ in structure. .* at 'a|b', where"):
+        tx.update(others, state, others)
+    with pytest.raises(jl.InputError, match=f"^{tx.name}: .* differ in structure"):
+        jl.eval_params(tx, state, others)
