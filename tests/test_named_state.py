@@ -157,8 +157,15 @@ def test_injected_hyperparameters_stay_behind():
     assert int(converted[0].count) == int(converted[2].count) == 2
 
 
-def test_a_schedule_of_another_hyperparameter_is_told_the_count():
-    ours, theirs = jl.adam(0.1, b1=SCHEDULE), optax.inject_hyperparams(optax.adam)(0.1, b1=SCHEDULE)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (jl.adam(0.1, b1=SCHEDULE), optax.inject_hyperparams(optax.adam)(0.1, b1=SCHEDULE)),
+        (jl.sgd(0.1, momentum=SCHEDULE), optax.inject_hyperparams(optax.sgd)(0.1, momentum=SCHEDULE)),
+    ],
+    ids=["adam", "sgd"],
+)
+def test_a_schedule_of_another_hyperparameter_is_told_the_count(ours, theirs):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         _, state = steps(theirs.update, theirs.init(PARAMS), 0, 3)
         expected, _ = steps(theirs.update, state, 3, 3)

@@ -259,6 +259,22 @@ def test_a_state_that_could_not_be_calculated_is_not_saved(tmp_path):
     assert jl.latest_step(tmp_path) is None
 
 
+def test_a_state_that_comes_as_an_error_is_not_whole():
+    """As the results of a program that failed on an accelerator."""
+
+    class Failed:
+        def is_deleted(self):
+            return False
+
+        def __int__(self):
+            raise MishapError("on the device")
+
+    run = jl.Run(STEP, STATE, None)
+    assert run.is_whole
+    run.state = STATE._replace(cursor=Failed())
+    assert not run.is_whole
+
+
 @pytest.mark.parametrize("at", [0, 1, 4])
 def test_an_error_of_a_stream_comes_out_with_the_state(at):
     def batches():
