@@ -89,10 +89,17 @@ def zero_params_are_finite(s: Subject) -> None:
 
 def tiny_gradients_are_finite(s: Subject) -> None:
     """Gradients of 1e-25, 1e-38 and 1e-45 give finite updates."""
+    tiny_gradients(s)
+
+
+def tiny_gradients(s: Subject, largest: float = float("inf")) -> None:
     state = s.init(s.wide)
     for size in (1e-25, 1e-38, 1e-45):
         updates, state = s.step(s.fill(s.wide, size), state, s.wide)
         finite(f"with gradients of {size:g}, the update", updates)
+        for path, u in jax.tree_util.tree_leaves_with_path(updates):
+            if np.any(np.abs(wide(u)) > largest):
+                raise Failed(f"with gradients of {size:g}, {place('the update', path)} is above {largest:g}.")
 
 
 def huge_gradients_do_not_overflow(s: Subject) -> None:
