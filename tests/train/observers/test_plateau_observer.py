@@ -14,9 +14,9 @@ RNG = np.random.default_rng(0)
 LOSSES = np.round(np.concatenate([np.linspace(3, 1, 12), 1 + RNG.standard_normal(28) / 4]), 2)
 
 
-def rates(losses, tx=None, **settings):
+def rates(losses, tx=None, weights=None, **settings):
     """The learning rate of each step of a run with these losses."""
-    options = script(losses)
+    options = script(losses, weights=weights)
     step = jl.make_step(options["step"].loss_fn, tx or jl.sgd(0.5))
     options |= {"step": step, "state": jl.init_state(0.0, step)}
     observer = jl.ReduceOnPlateau("loss", every=STEPS, **settings)
@@ -69,6 +69,12 @@ def test_by_hand():
     assert result.history["learning_rate"].tolist() == [0.5, 0.5, 0.25, 0.25, 0.25, 0.125, 0.125, 0.125]
     result = rates([5, 5, 5, 5, 5], factor=0.5, patience=1, min_scale=0.4)
     np.testing.assert_allclose(result.history["learning_rate"], [0.5, 0.5, 0.25, 0.2, 0.2], 1e-7)
+
+
+def test_rows_without_weight_are_no_looks():
+    losses = [5, 4, np.nan, 4, np.nan, np.nan, 4, 4]
+    result = rates(losses, weights=[1, 1, 0, 1, 0, 0, 1, 1], factor=0.5, patience=2)
+    assert result.history["learning_rate"].tolist() == [0.5] * 7 + [0.25]
 
 
 def test_the_steps_use_the_rate():
