@@ -273,7 +273,7 @@ def _contents(path: Path, others: list[int]) -> dict[str, Any]:
     if problems:
         _checkpoint_checks.damaged(path, problems, others)
     try:
-        text = (path / "checkpoint.json").read_bytes()
+        text = file_sums.bytes_of(path / "checkpoint.json")
     except OSError:
         _checkpoint_checks.incomplete(path)
     with readable(path):

@@ -59,7 +59,7 @@ def problems(directory: Path) -> list[str]:
     Raises:
       FileNotFoundError: there are no checksums.
     """
-    known = _known((directory / NAME).read_bytes())
+    known = _known(bytes_of(directory / NAME))
     if known is None:
         return [f"{NAME} is not as it was written"]
     found = [_problem(directory, one) for one in known]
@@ -72,6 +72,17 @@ def problems(directory: Path) -> list[str]:
         for one, problem, is_changed in zip(known, found, changed, strict=True)
         if is_changed
     ]
+
+
+def bytes_of(path: Path) -> bytes:
+    """What is in a file.
+
+    Raises:
+      OSError: it is missing, or no file: a pipe or a device would be read for ever.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, or no file.")
+    return path.read_bytes()
 
 
 def _known(contents: bytes) -> list[Sum] | None:
@@ -88,7 +99,7 @@ def _known(contents: bytes) -> list[Sum] | None:
 
 
 def _problem(directory: Path, known: Sum) -> str | None:
-    """What can be told of a file without reading it; a pipe or a device would be read for ever."""
+    """What can be told of a file without reading it, which is no pipe and no device then."""
     try:
         status = (directory / known.name).stat()
     except (OSError, ValueError):

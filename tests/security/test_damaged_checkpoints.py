@@ -148,6 +148,7 @@ def damaged(folder, pattern, damage, tmp_path):
 SHORT = [(pattern, list(DAMAGES)[i % len(DAMAGES)]) for i, pattern in enumerate(FILES)]
 SHORT += [("arrays/d/*", name) for name in ("a bit", "gone", "zeros")]
 SHORT += [("arrays/ocdbt.process_0/d/*", name) for name in ("a bit", "gone")]
+SHORT += [("checksums.txt", name) for name in ("a pipe", "/dev/zero")]
 LONG = [(pattern, damage) for pattern in FILES for damage in DAMAGES]
 ALL = [*SHORT, *(pytest.param(*pair, marks=pytest.mark.long) for pair in LONG if pair not in SHORT)]
 
@@ -157,6 +158,15 @@ ALL = [*SHORT, *(pytest.param(*pair, marks=pytest.mark.long) for pair in LONG if
 def test_a_damaged_folder_is_refused(pattern, damage, saved, tmp_path):
     for copy in damaged(saved, pattern, damage, tmp_path):
         assert_refused(copy, lambda copy=copy: jl.restore(copy, TREE))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes pipes")
+def test_without_checksums_no_pipe_is_waited_for_either(saved, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(saved, copy)
+    (newest(copy) / "checksums.txt").unlink()
+    pipe(newest(copy) / "checkpoint.json")
+    assert_refused(copy, lambda: jl.restore(copy, TREE))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes pipes")
