@@ -1,7 +1,6 @@
 """Every file of a checkpoint cut, changed, lost or replaced: an error that names the folder, never other numbers.
 
-The files are those of a folder of ``save`` and of one of ``Checkpoint``. A short form tries one damage on each file;
-the marker ``long`` tries all on all, and each byte of some.
+The files are those of a folder of ``save`` and of one of ``Checkpoint``. Each damage is tried on each file.
 """
 
 import os
@@ -145,16 +144,9 @@ def damaged(folder, pattern, damage, tmp_path):
         yield copy
 
 
-SHORT = [(pattern, list(DAMAGES)[i % len(DAMAGES)]) for i, pattern in enumerate(FILES)]
-SHORT += [("arrays/d/*", name) for name in ("a bit", "gone", "zeros")]
-SHORT += [("arrays/ocdbt.process_0/d/*", name) for name in ("a bit", "gone")]
-SHORT += [("checksums.txt", name) for name in ("a pipe", "/dev/zero")]
-LONG = [(pattern, damage) for pattern in FILES for damage in DAMAGES]
-ALL = [*SHORT, *(pytest.param(*pair, marks=pytest.mark.long) for pair in LONG if pair not in SHORT)]
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes pipes")
-@pytest.mark.parametrize(("pattern", "damage"), ALL)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("pattern", FILES)
 def test_a_damaged_folder_is_refused(pattern, damage, saved, tmp_path):
     for copy in damaged(saved, pattern, damage, tmp_path):
         assert_refused(copy, lambda copy=copy: jl.restore(copy, TREE))
@@ -170,10 +162,8 @@ def test_without_checksums_no_pipe_is_waited_for_either(saved, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes pipes")
-@pytest.mark.parametrize(
-    ("pattern", "damage"),
-    [p if p in SHORT[::3] else pytest.param(*p, marks=pytest.mark.long) for p in LONG if p[0] in OF_RUNS],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("pattern", OF_RUNS)
 def test_a_run_does_not_go_on_from_a_damaged_checkpoint(pattern, damage, run, tmp_path):
     for copy in damaged(run, pattern, damage, tmp_path):
         before = sorted(copy.iterdir())
@@ -181,7 +171,6 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(pattern, damage, run, tm
         assert sorted(copy.iterdir()) == before
 
 
-@pytest.mark.long
 def test_every_byte_counts(saved, tmp_path):
     """Each byte of the files with numbers, changed alone."""
     copy = tmp_path / "copy"
