@@ -174,12 +174,14 @@ class Fact(NamedTuple):
       off: what the number 0, or None, for an argument switches off.
       turns: the argument whose sign decides whether they descend.
       aside: arguments that are transformations through which the updates do not pass.
+      rebuilds: whether what is inside sees the leaves in another tree.
     """
 
     does: Does
     off: Mapping[str, Does] = {}
     turns: str | None = None
     aside: tuple[str, ...] = ()
+    rebuilds: bool = False
 
 
 ADAM_LIKE = Fact(Does.AVERAGES | Does.ADAPTS, {"b1": Does.AVERAGES})
@@ -283,7 +285,7 @@ FACTS: dict[Callable[..., Any], Fact] = {
     core.chain: PASSES,
     core.identity: PASSES,
     extra_args.with_extra_args_support: PASSES,
-    flatten.flatten: PASSES,
+    flatten.flatten: Fact(Does.PASSES, rebuilds=True),
     groups.groups: PASSES,
     kahan.kahan: PASSES,
     masked.masked: PASSES,
@@ -295,7 +297,7 @@ FACTS: dict[Callable[..., Any], Fact] = {
     partition.partition: PASSES,
     snapshot.snapshot: PASSES,
     split_master_weights.split_master_weights: PASSES,
-    split_real_and_imaginary.split_real_and_imaginary: PASSES,
+    split_real_and_imaginary.split_real_and_imaginary: Fact(Does.PASSES, rebuilds=True),
     stateless.stateless: Fact(Does.UNKNOWN),
     stateless.stateless_with_tree_map: Fact(Does.UNKNOWN),
     stochastic_rounding.stochastic_rounding: PASSES,

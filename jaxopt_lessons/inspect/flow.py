@@ -145,6 +145,11 @@ class _Place(NamedTuple):
     preset: Preset | None
     nodes: tuple[Node, ...]
 
+    @property
+    def is_rebuilt(self) -> bool:
+        """Whether a wrapper around shows the leaves in another tree than that of ``params``."""
+        return any(fact_of(stage.tx).rebuilds for stage in self.within)
+
 
 class _Walk:
     def __init__(self) -> None:
@@ -196,10 +201,14 @@ class _Walk:
         return left
 
     def _side_by_side(self, tx: GradientTransformation, before: tuple[Stage, ...], at: _Place) -> tuple[Stage, ...]:
+        left: tuple[Stage, ...] = ()
+        if at.is_rebuilt:  # Its labels are those of another tree: any leaf may be in any group.
+            for node in at.nodes:
+                left += self.through(node.tx, before, at._replace(nodes=(node,)))
+            return left
         labels = labels_in(tx, at.params)
         for path, label in _by_path(labels).items():
             self.labels[path] = (*self.labels.get(path, ()), str(label))
-        left: tuple[Stage, ...] = ()
         alone = len(at.nodes) == 1  # A node alone has no label.
         for node in at.nodes:
             own = jax.tree.map(lambda label, node=node: alone or str(label) == node.label, labels)

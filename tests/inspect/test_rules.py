@@ -251,6 +251,17 @@ def test_a_mask_that_fits_no_tree_but_the_flat_one():
     assert jl.explain(tx, PARAMS).warnings == ()
 
 
+def test_groups_of_another_tree_are_not_those_of_the_parameters():
+    params = {"w": jnp.ones(2), "c": jnp.ones(3, jnp.complex64)}
+    labels = {"w": "one", "c": ("two", "one")}
+    tx = jl.split_real_and_imaginary(jl.partition({"one": jl.chain(jl.adam(0.1), CLIP), "two": jl.sgd(0.1)}, labels))
+    found = jl.explain(tx, params)
+    assert "5 parameters, 52 bytes of state" in str(found)
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tx.init(params))) == 52
+    (warning,) = found.warnings
+    assert warning.startswith("one.clip_by_global_norm comes after one.adam: ")
+
+
 # -- schedules and the length of the run ------------------------------------------------------------------------------
 
 
