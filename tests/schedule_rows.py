@@ -426,11 +426,11 @@ ROWS = [
     Row(
         "sgdr_schedule",
         sgdr,
-        {"cosine_kwargs": [CYCLE, {**CYCLE, "peak_value": 0.6, "decay_steps": 5}]},
+        {"cosine_kwargs": [CYCLE, {**CYCLE, "peak_value": 0.6, "warmup_steps": 1, "decay_steps": 5}]},
         {"cosine_kwargs": [CYCLE, {**CYCLE, "peak_value": 0.7, "decay_steps": 7}]},
         length=14,
         optax=True,
-        boundary=11,
+        boundary=10,
     ),
     Row(
         "cosine_decay_restarts",
