@@ -201,6 +201,8 @@ def test_scale_gradient(scale):
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(x["a"], jnp.float32(scale)), scale * 3 * x["a"] ** 2)
     _, tangent = jax.jvp(lambda a: jl.scale_gradient(a, scale), (x["a"],), (jnp.ones(2),))
     np.testing.assert_allclose(tangent, [scale, scale])
+    half = jax.grad(lambda h: jnp.sum(jl.scale_gradient(h, jnp.float32(scale))))(x["h"])
+    np.testing.assert_array_equal(half, jnp.full(2, scale, jnp.bfloat16), strict=True)
     theirs = jax.grad(lambda a: jnp.sum(optax.scale_gradient(a, scale) ** 3))(x["a"])
     np.testing.assert_allclose(theirs, scale * 3 * x["a"] ** 2)
 
