@@ -188,6 +188,17 @@ def test_clipped_examples_are_those_of_optax(limit):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
 
 
+@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize("name", ["w", "b"])
+def test_the_only_leaf_has_the_whole_limit(name, uniform):
+    grads = example_gradients()[name]
+    layerwise, together = (
+        jl.per_example_layer_norm_clip(grads, 0.3, uniform),
+        jl.per_example_global_norm_clip(grads, 0.3),
+    )
+    jax.tree.map(np.testing.assert_array_equal, layerwise, together)
+
+
 def test_no_example_adds_more_than_the_limit():
     """Also a huge one, in half precision too; a bad one is not hidden."""
     grads = example_gradients()
