@@ -611,7 +611,9 @@ def test_the_name_of_a_parameter_is_not_that_of_a_moment():
         jl.moment_dtypes(jl.adam(0.1), {"trace": jnp.bfloat16}).init({"trace": jnp.ones(4)})
 
 
-@pytest.mark.parametrize("wrapper", [jl.kahan, jl.split_master_weights], ids=["kahan", "split"])
+@pytest.mark.parametrize(
+    "wrapper", [jl.kahan, jl.split_master_weights, jl.master_weights], ids=["kahan", "split", "master"]
+)
 def test_a_state_of_other_parameters_is_refused(wrapper):
     tx = wrapper(jl.sgd(0.1))
     state, others = tx.init({"a": jnp.ones(2, jnp.bfloat16)}), {"b": jnp.ones(2, jnp.bfloat16)}
