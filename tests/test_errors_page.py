@@ -43,6 +43,7 @@ WITHOUT_ENTRY = {
     ("_data_checks.py", "rows: expected a slice of the rows of a batch; got<>."): "fit gives plan.rows(...)",
     ("_data_checks.py", "rows:<>takes none of the<>rows of a batch."): "plan.rows(...) is never empty",
     ("train/checkpoint.py", "save_in_background: a run of several processes saves by save."): "Checkpoint sees to it",
+    ("train/file_sums.py", "<>is missing, or no file."): "restore says that the checkpoint is incomplete",
     ("train/host_batches.py", "HostBatches: a plan that shuffles needs the run's key."): "fit gives the key",
 }
 """Texts that need no entry, and why."""
