@@ -48,7 +48,7 @@ def novograd_rule(
     square = numerics.squarable(numerics.norm(numerics.finite(g))) ** 2
     v = jnp.where(is_first > 0, square, b2 * v + (1 - b2) * square)
     d = g / (numerics.root(v + eps_root) + eps) + weight_decay * p
-    m = jnp.where(is_first > 0, d, b1 * m + d)
+    m = b1 * m + d
     return m, m, v
 
 

@@ -1,8 +1,10 @@
 """Into which lengths runs are cut."""
 
+import numpy as np
 import pytest
 
-from jaxopt_lessons.train.chunks import Cuts, Stops, pieces
+import jaxopt_lessons as jl
+from jaxopt_lessons.train.chunks import Cuts, Stops, chunks_in_memory, cuts_of_run, pieces
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,23 @@ def test_chunks_end_where_observers_look():
 @pytest.mark.parametrize(("steps", "lengths"), [(0, []), (1, [1]), (8, [8]), (21, [8, 8, 4, 1]), (7, [4, 2, 1])])
 def test_pieces(steps, lengths):
     assert list(pieces(steps, 8)) == lengths
+
+
+@pytest.mark.parametrize(
+    ("examples", "limit", "longest", "rests"),
+    [
+        (30, 100, 30, []),  # whole epochs
+        (30, 30, 30, []),
+        (30, 11, 10, []),  # in three equal parts
+        (30, 8, 6, []),  # five equal ones, as four are none
+        (29, 8, 8, [5]),  # a prime number: three of eight and a rest
+        (30, 1, 1, []),
+    ],
+)
+def test_epochs_are_cut_into_equal_parts_where_there_are_some(examples, limit, longest, rests):
+    batches = jl.minibatches(np.zeros(examples, np.float32), 1)
+    cuts = cuts_of_run(batches, 0, 10 * examples, limit, Stops())
+    assert (cuts.longest, list(cuts.rests)) == (longest, rests)
+    lengths = [chunk.length for chunk in chunks_in_memory(batches, 0, cuts)]
+    assert sum(lengths) == 10 * examples
+    assert set(lengths) == {longest, *rests}

@@ -72,6 +72,15 @@ def test_no_epoch_is_begun_that_is_not_asked_for():
     assert opened == [0, 1]
 
 
+def test_batches_may_be_single_arrays():
+    x = DATA[0]
+    step = jl.make_step(lambda params, x: jnp.sum((x @ params - 1) ** 2, axis=1), jl.sgd(0.1))
+    state = jl.init_state(jnp.eye(x.shape[1]), step)
+    streamed = jl.fit(step, state, lambda epoch: iter([x[:4], x[4:8], x[8:]]), epochs=2)
+    in_memory = jl.fit(step, state, x, batch_size=4, shuffle=False, epochs=2)
+    assert_near(streamed.state, in_memory.state)
+
+
 def test_the_function_may_be_built_in():
     """One that does not tell its arguments."""
     epochs = [list(batches()), list(batches())[::-1]]
