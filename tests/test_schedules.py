@@ -298,6 +298,8 @@ def test_a_boundary_at_the_beginning_and_none_at_all(kind, boundaries):
     with jax.numpy_dtype_promotion("standard"):
         np.testing.assert_allclose(ours(counts), [theirs(count) for count in counts], rtol=1e-6)
     assert ours.length == (max(boundaries) if boundaries else None)
+    slopes = jax.jacobian(lambda first: jl.piecewise_interpolate_schedule(kind, first, boundaries)(counts))(1.0)
+    np.testing.assert_allclose(slopes, ours(counts) / 0.8, rtol=1e-6)
 
 
 def test_one_cycle_and_its_momentum_in_an_optimizer():
