@@ -201,18 +201,16 @@ class _Walk:
         return left
 
     def _side_by_side(self, tx: GradientTransformation, before: tuple[Stage, ...], at: _Place) -> tuple[Stage, ...]:
-        left: tuple[Stage, ...] = ()
-        if at.is_rebuilt:  # Its labels are those of another tree: any leaf may be in any group.
-            for node in at.nodes:
-                left += self.through(node.tx, before, at._replace(nodes=(node,)))
-            return left
-        labels = labels_in(tx, at.params)
+        labels = None if at.is_rebuilt else labels_in(tx, at.params)  # None: any leaf may be in any group
         for path, label in _by_path(labels).items():
             self.labels[path] = (*self.labels.get(path, ()), str(label))
+        left: tuple[Stage, ...] = ()
         alone = len(at.nodes) == 1  # A node alone has no label.
         for node in at.nodes:
-            own = jax.tree.map(lambda label, node=node: alone or str(label) == node.label, labels)
-            params = tree.pick(at.params, own)
+            params = at.params
+            if labels is not None:
+                own = jax.tree.map(lambda label, node=node: alone or str(label) == node.label, labels)
+                params = tree.pick(params, own)
             left += self.through(node.tx, before, at._replace(params=params, nodes=(node,)))
         return left
 
